@@ -1,0 +1,120 @@
+"""Events: decoded records, frozen. Times are nanoseconds of the source's monotonic clock until a `Clock` says more."""
+
+from __future__ import annotations
+
+import msgspec
+
+from otelbpf.events.wire import TcpState, Unseen
+
+
+class Data(msgspec.Struct, frozen=True, gc=False):
+    """Bytes one system call sent or received: `length` at stream offset `offset`, of which `data` was copied."""
+
+    key: bytes
+    time_ns: int
+    pid: int
+    tid: int
+    flags: int
+    endpoints: bytes
+    """Raw `struct endpoints` (40 bytes); the same for every record of a socket."""
+    offset: int
+    length: int
+    data: bytes
+    tail: bytes
+    """The last bytes of the piece, where `data` is shorter than `length`; at most TAIL_BYTES."""
+
+    @property
+    def unseen(self) -> Unseen:
+        """Why `data` is shorter than `length`."""
+        return Unseen(self.flags >> 8)
+
+
+class State(msgspec.Struct, frozen=True, gc=False):
+    """A TCP socket went from one state to another; the counters stand as struct state_record documents them."""
+
+    key: bytes
+    time_ns: int
+    pid: int
+    tid: int
+    flags: int
+    endpoints: bytes
+    sent: int
+    received: int
+    arrived: int
+    bytes_acked: int
+    bytes_received: int
+    lost_sent: int
+    lost_received: int
+    muted_sent: int
+    muted_received: int
+    error: int
+    retransmits: int
+    smoothed_rtt_us: int
+    old_state: TcpState
+    new_state: TcpState
+    comm: str
+
+
+class ProcessSeen(msgspec.Struct, frozen=True, gc=False):
+    """The kernel met process `pid` at a traced socket for the first time, or for the first time since its exec."""
+
+    time_ns: int
+    pid: int
+    started_ns: int
+    cgroup: int
+    comm: str
+
+
+class Clock(msgspec.Struct, frozen=True, gc=False):
+    """At monotonic `time_ns`, Unix time was `time_ns + offset_ns`."""
+
+    time_ns: int
+    offset_ns: int
+
+
+class Identity(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What user space could read about a process (proc(5)); empty where it was already gone or may not be read."""
+
+    pid: int
+    started_ns: int = 0
+    time_ns: int = 0
+    """When the identity held: a process that execs has a later one from then on."""
+    comm: str = ""
+    executable: str = ""
+    """Target of /proc/PID/exe, without a trailing ' (deleted)'."""
+    command: tuple[str, ...] = ()
+    """Arguments, cut to a bounded length each and in number, secrets redacted."""
+    parent_pid: int = 0
+    owner: str = ""
+    """User name, or the number where it has none."""
+    container_id: str = ""
+    systemd_unit: str = ""
+    """Without its suffix: nginx for nginx.service."""
+    environment: dict[str, str] = {}
+    """Only OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES."""
+    runtime_name: str = ""
+    """process.runtime.name where the executable tells it: cpython, nodejs, go, …"""
+
+
+class Losses(msgspec.Struct, frozen=True, gc=False):
+    """The kernel's loss counters since the probes were loaded; (events, bytes) by `wire.Loss`."""
+
+    time_ns: int
+    counts: tuple[tuple[int, int], ...]
+
+
+class Host(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The machine the records come from."""
+
+    name: str = ""
+    id: str = ""
+    """/etc/machine-id"""
+    arch: str = ""
+    """host.arch: amd64, arm64, …"""
+    os_type: str = "linux"
+    os_version: str = ""
+    packets: bool = False
+    """The records were made from packets: no process is known, each exchange is seen once."""
+
+
+Event = Data | State | ProcessSeen | Clock | Identity | Losses | Host

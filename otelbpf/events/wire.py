@@ -1,0 +1,148 @@
+"""The layout of records, mirroring probes/include/events.h field for field (tests/events/test_wire.py proves it).
+
+Every layout is a `struct.Struct` in native little-endian order whose padding is written out, as in the header.
+"""
+
+from __future__ import annotations
+
+import enum
+import struct
+from typing import Final
+
+ABI: Final = 1
+COMM_BYTES: Final = 16
+TAIL_BYTES: Final = 8
+
+
+class Kind(enum.IntEnum):
+    """What a record tells; kinds from 32 on are made in user space."""
+
+    STATE = 1
+    DATA = 2
+    PROCESS = 3
+    CLOCK = 32
+    """u64: nanoseconds to add to `time_ns` to get Unix time; `time_ns` is when that held."""
+    IDENTITY = 33
+    """JSON of `events.types.Identity`: what user space read about a process."""
+    LOSSES = 34
+    """The kernel's loss counters, summed over CPUs: LOSS_REASONS pairs of u64 (events, bytes)."""
+    HOST = 35
+    """JSON of `events.types.Host`: the machine the records come from."""
+
+
+class Flag(enum.IntFlag):
+    """Low byte of `record_header.flags`."""
+
+    JOINED = 1
+    CLIENT = 2
+    SERVER = 4
+    SENT = 8
+    CONTINUED = 16
+
+
+class Unseen(enum.IntEnum):
+    """High byte of `record_header.flags` of a data record: why bytes beyond the captured prefix were not copied."""
+
+    NONE = 0
+    BUDGET = 1
+    SENDFILE = 2
+    IO_URING = 3
+    SYSCALL = 4
+    SEGMENTS = 5
+    FAULT = 6
+    TRUNC = 7
+
+
+class Loss(enum.IntEnum):
+    """Index into the kernel's loss counters."""
+
+    RING_FULL_DATA = 0
+    RING_FULL_STATE = 1
+    RING_FULL_PROCESS = 2
+    TABLE_FULL = 3
+    FILTERED = 4
+    MUTED = 5
+    OWN = 6
+    NO_ENTRY = 7
+
+
+class TcpState(enum.IntEnum):
+    """include/net/tcp_states.h"""
+
+    ESTABLISHED = 1
+    SYN_SENT = 2
+    SYN_RECV = 3
+    FIN_WAIT1 = 4
+    FIN_WAIT2 = 5
+    TIME_WAIT = 6
+    CLOSE = 7
+    CLOSE_WAIT = 8
+    LAST_ACK = 9
+    LISTEN = 10
+    CLOSING = 11
+    NEW_SYN_RECV = 12
+
+
+# Field names and struct codes, in order. Byte strings ("16s") are arrays of u8; names of the form header.X are the
+# members of the nested struct.
+HEADER_FIELDS: Final = (
+    ("kind", "H"),
+    ("flags", "H"),
+    ("size", "I"),
+    ("time_ns", "Q"),
+    ("socket", "Q"),
+    ("epoch_ns", "Q"),
+    ("pid", "I"),
+    ("tid", "I"),
+)
+ENDPOINTS_FIELDS: Final = (
+    ("local_address", "16s"),
+    ("remote_address", "16s"),
+    ("local_port", "H"),
+    ("remote_port", "H"),
+    ("network_namespace", "I"),
+)
+DATA_FIELDS: Final = (
+    ("offset", "Q"),
+    ("length", "I"),
+    ("captured", "I"),
+    ("tail", "8s"),
+    ("tail_length", "B"),
+    ("reserved", "7s"),
+)
+STATE_FIELDS: Final = (
+    ("sent", "Q"),
+    ("received", "Q"),
+    ("arrived", "Q"),
+    ("bytes_acked", "Q"),
+    ("bytes_received", "Q"),
+    ("lost_sent", "Q"),
+    ("lost_received", "Q"),
+    ("muted_sent", "Q"),
+    ("muted_received", "Q"),
+    ("error", "I"),
+    ("retransmits", "I"),
+    ("smoothed_rtt_us", "I"),
+    ("old_state", "B"),
+    ("new_state", "B"),
+    ("reserved", "2s"),
+    ("comm", "16s"),
+)
+PROCESS_FIELDS: Final = (
+    ("started_ns", "Q"),
+    ("cgroup", "Q"),
+    ("comm", "16s"),
+)
+
+
+def _layout(*groups: tuple[tuple[str, str], ...]) -> struct.Struct:
+    return struct.Struct("<" + "".join(code for group in groups for _, code in group))
+
+
+HEADER: Final = _layout(HEADER_FIELDS)
+ENDPOINTS: Final = _layout(ENDPOINTS_FIELDS)
+DATA: Final = _layout(HEADER_FIELDS, ENDPOINTS_FIELDS, DATA_FIELDS)
+STATE: Final = _layout(HEADER_FIELDS, ENDPOINTS_FIELDS, STATE_FIELDS)
+PROCESS: Final = _layout(HEADER_FIELDS, PROCESS_FIELDS)
+CLOCK: Final = struct.Struct("<" + "".join(code for _, code in HEADER_FIELDS) + "q")
+LOSSES: Final = struct.Struct("<" + "".join(code for _, code in HEADER_FIELDS) + "QQ" * len(Loss))

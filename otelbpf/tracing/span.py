@@ -1,0 +1,56 @@
+"""Spans and resources as the exporters take them: plain values, ids made, attributes final, secrets already removed."""
+
+from __future__ import annotations
+
+import enum
+
+import msgspec
+
+AttributeValue = str | int | float | bool | tuple[str, ...]
+
+
+class Kind(enum.IntEnum):
+    """opentelemetry/proto/trace/v1/trace.proto, Span.SpanKind"""
+
+    INTERNAL = 1
+    SERVER = 2
+    CLIENT = 3
+
+
+class Status(enum.IntEnum):
+    """opentelemetry/proto/trace/v1/trace.proto, Status.StatusCode"""
+
+    UNSET = 0
+    OK = 1
+    ERROR = 2
+
+
+class Resource(msgspec.Struct, frozen=True, eq=False):
+    """Who a span belongs to. One object per process for as long as it lives, so exporters may cache by identity."""
+
+    attributes: tuple[tuple[str, AttributeValue], ...]
+
+
+class Span(msgspec.Struct, frozen=True, gc=False):
+    """One side of one exchange. Times are Unix nanoseconds."""
+
+    trace_id: bytes
+    """16 bytes"""
+    span_id: bytes
+    """8 bytes"""
+    parent_id: bytes
+    """8 bytes, or empty for a root"""
+    flags: int
+    """W3C trace flags (lowest byte) and the OTLP bits above: 0x100 'is remote' is known, 0x200 the parent is remote"""
+    trace_state: str
+    name: str
+    kind: Kind
+    start_ns: int
+    end_ns: int
+    attributes: tuple[tuple[str, AttributeValue], ...]
+    status: Status
+    resource: Resource
+
+
+SCOPE_NAME = "otelbpf"
+"""The instrumentation scope of every span; its version is the package's."""

@@ -1,0 +1,128 @@
+/* The wire ABI between the probes and otelbpf/events/wire.py, which mirrors it; a test proves the two equal.
+ *
+ * Little endian, naturally aligned, padding written out. A change of layout or meaning raises OTELBPF_ABI.
+ * A compiler outside BCC includes this file too (the ABI test, the record of a fake kernel), hence the types below.
+ */
+#pragma once
+
+#ifdef OTELBPF_HOST
+#include <stdint.h>
+typedef uint8_t u8;
+typedef uint16_t u16;
+typedef uint32_t u32;
+typedef uint64_t u64;
+typedef int32_t s32;
+#endif
+
+#define OTELBPF_ABI 1
+
+#define COMM_BYTES 16
+#define TAIL_BYTES 8
+
+/* What a record tells. Numbers are never reused. Kinds from 32 on are made in user space and have no struct here. */
+enum record_kind {
+	RECORD_STATE = 1,	/* a TCP socket changed its state */
+	RECORD_DATA = 2,	/* bytes were sent or received */
+	RECORD_PROCESS = 3,	/* a process was seen at a traced socket for the first time (or since its exec) */
+};
+
+/* Flags of a record; the upper byte holds what a data record could not copy and why (enum unseen). */
+enum record_flag {
+	FLAG_JOINED = 1 << 0,	/* the socket was open before the probes were: offsets count from the first sight */
+	FLAG_CLIENT = 1 << 1,	/* this socket connected */
+	FLAG_SERVER = 1 << 2,	/* this socket was accepted */
+	FLAG_SENT = 1 << 3,	/* data: sent by this socket; otherwise received */
+	FLAG_CONTINUED = 1 << 4,	/* data: a further piece of the same system call as the record before */
+};
+
+/* Why bytes of a data record beyond its captured prefix were not copied. */
+enum unseen {
+	UNSEEN_NONE = 0,
+	UNSEEN_BUDGET = 1,	/* beyond the copy limit of a message: a body, or a head too long */
+	UNSEEN_SENDFILE = 2,	/* sendfile, splice: the bytes never were in user memory */
+	UNSEEN_IO_URING = 3,	/* io_uring: no system call whose buffer could be read */
+	UNSEEN_SYSCALL = 4,	/* another system call than those the probes know, a 32-bit one, or kernel memory */
+	UNSEEN_SEGMENTS = 5,	/* more iovec segments than the probe walks */
+	UNSEEN_FAULT = 6,	/* the buffer could not be read */
+	UNSEEN_TRUNC = 7,	/* received with MSG_TRUNC: thrown away by the application's wish */
+};
+
+/* The reasons of the kernel's own loss counters (array map `losses`, one struct loss a reason and CPU). */
+enum loss_reason {
+	LOSS_RING_FULL_DATA = 0,	/* bytes: true length of the data records that found no room */
+	LOSS_RING_FULL_STATE = 1,
+	LOSS_RING_FULL_PROCESS = 2,
+	LOSS_TABLE_FULL = 3,	/* bytes of sockets for which the socket table had no room */
+	LOSS_FILTERED = 4,	/* bytes of sockets the filters left out */
+	LOSS_MUTED = 5,	/* bytes of sockets user space asked not to see any more */
+	LOSS_OWN = 6,	/* bytes of the collector's own connections, both ends */
+	LOSS_NO_ENTRY = 7,	/* returns whose entry was not seen (kprobe tier) */
+	LOSS_REASONS = 8,
+};
+
+struct loss {
+	u64 events;
+	u64 bytes;
+};
+
+/* Starts every record. A socket is told by its pointer and its epoch, the time its life was first seen. */
+struct record_header {
+	u16 kind;
+	u16 flags;
+	u32 size;	/* of the whole record, this header included */
+	u64 time_ns;	/* CLOCK_MONOTONIC. Sent: entry of the call where known, else its return. Received: return */
+	u64 socket;
+	u64 epoch_ns;
+	u32 pid;	/* as user space says it: the thread group; 0 where no process is at work */
+	u32 tid;
+};
+
+/* Both ends; IPv4 addresses are IPv4-mapped IPv6 ones (RFC 4291 section 2.5.5.2). Ports in host order. */
+struct endpoints {
+	u8 local_address[16];
+	u8 remote_address[16];
+	u16 local_port;
+	u16 remote_port;
+	u32 network_namespace;	/* inode number of the socket's network namespace */
+};
+
+/* `captured` bytes follow the struct: the first of the `length` bytes at stream offset `offset`. */
+struct data_record {
+	struct record_header header;
+	struct endpoints endpoints;
+	u64 offset;	/* from the first byte of the direction (FLAG_JOINED: from the first sight), from write_seq/copied_seq */
+	u32 length;
+	u32 captured;
+	u8 tail[TAIL_BYTES];	/* the last tail_length bytes, where captured < length */
+	u8 tail_length;
+	u8 reserved[7];
+};
+
+/* States are the kernel's (include/net/tcp_states.h): 1 ESTABLISHED, 2 SYN_SENT, 3 SYN_RECV, 7 CLOSE, … */
+struct state_record {
+	struct record_header header;
+	struct endpoints endpoints;
+	u64 sent;	/* offset behind the last byte the application sent (FIN not counted) */
+	u64 received;	/* offset behind the last byte the application received */
+	u64 arrived;	/* offset behind the last byte that arrived in order (FIN not counted) */
+	u64 bytes_acked;	/* tcp_sock.bytes_acked as it stands: counts SYN of a connecting socket, and FIN */
+	u64 bytes_received;	/* tcp_sock.bytes_received as it stands: counts FIN */
+	u64 lost_sent;	/* bytes of this socket that found no room in the ring */
+	u64 lost_received;
+	u64 muted_sent;	/* bytes of this socket after it was muted */
+	u64 muted_received;
+	u32 error;	/* sk_err: 111 ECONNREFUSED, 110 ETIMEDOUT, 104 ECONNRESET, 32 EPIPE; 0 none */
+	u32 retransmits;	/* tcp_sock.total_retrans */
+	u32 smoothed_rtt_us;
+	u8 old_state;
+	u8 new_state;
+	u8 reserved[2];
+	u8 comm[COMM_BYTES];	/* of the process at work, if one is */
+};
+
+struct process_record {
+	struct record_header header;
+	u64 started_ns;	/* start_boottime: nanoseconds since boot, suspend included */
+	u64 cgroup;	/* cgroup v2 id (inode number of its folder) */
+	u8 comm[COMM_BYTES];
+};
