@@ -1,0 +1,51 @@
+"""Both ends of a socket as a span tells them: text addresses, IPv4-mapped ones as IPv4, IPv6 as RFC 5952 writes it."""
+
+from __future__ import annotations
+
+import functools
+import ipaddress
+from typing import Final, Literal
+
+import msgspec
+
+from otelbpf.events.wire import ENDPOINTS
+
+_IPV4_MAPPED: Final = bytes(10) + b"\xff\xff"  # RFC 4291 section 2.5.5.2
+
+
+class Endpoints(msgspec.Struct, frozen=True, gc=False):
+    """Where a socket stands (local) and whom it speaks to (remote)."""
+
+    local_address: str
+    local_port: int
+    remote_address: str
+    remote_port: int
+    network_type: Literal["ipv4", "ipv6"]
+    """network.type of what goes over the wire: an IPv6 socket that carries IPv4 is ipv4."""
+    namespace: int
+    """Inode number of the network namespace, without which addresses may repeat."""
+
+
+def parse_endpoints(raw: bytes) -> Endpoints:
+    """Read raw `struct endpoints` (40 bytes)."""
+    local, remote, local_port, remote_port, namespace = ENDPOINTS.unpack(raw)
+    # Until a socket is bound its own address is the unspecified one (::) whatever it will carry: the peer's decides.
+    ipv4 = remote.startswith(_IPV4_MAPPED) or local.startswith(_IPV4_MAPPED)
+    return Endpoints(
+        address_text(local), local_port, address_text(remote), remote_port, "ipv4" if ipv4 else "ipv6", namespace
+    )
+
+
+def mirrored(raw: bytes) -> bytes:
+    """How the other end of the connection writes its own endpoints, namespace left out (36 bytes): equal to the
+    first 36 bytes of the other socket's raw endpoints, unless addresses were translated on the way."""
+    return raw[16:32] + raw[:16] + raw[34:36] + raw[32:34]
+
+
+# A host speaks to few addresses but over many connections.
+@functools.lru_cache(maxsize=4096)
+def address_text(raw: bytes) -> str:
+    """A 16-byte address as text."""
+    if raw.startswith(_IPV4_MAPPED):
+        return str(ipaddress.IPv4Address(raw[12:]))
+    return str(ipaddress.IPv6Address(raw))

@@ -1,0 +1,174 @@
+"""Records to events: `decode` returns the event or raises one of two errors; no bytes make it do anything else.
+
+A record whose size is not what its kind demands, or whose fields contradict each other, is malformed. A record of a
+kind this version does not know is unknown. Both are for the caller to count; neither is a reason to stop.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
+
+import msgspec
+
+from otelbpf.events import wire
+from otelbpf.events.types import Clock, Data, Event, Host, Identity, Losses, ProcessSeen, State
+
+
+class RecordError(ValueError):
+    """A record that cannot be decoded; `outcome` is the word it is counted under."""
+
+    outcome = "malformed"
+
+
+class MalformedRecord(RecordError):
+    """Too short, or fields that contradict each other."""
+
+
+class UnknownRecord(RecordError):
+    """A kind this version does not know."""
+
+    outcome = "unknown"
+
+
+_T = TypeVar("_T")
+
+
+def _only(wanted: str, *groups: tuple[tuple[str, str], ...]) -> struct.Struct:
+    """The layout with every field that is not wanted skipped: unpacking a field costs more than slicing twice."""
+    names = wanted.split()
+    return struct.Struct(
+        "<"
+        + "".join(
+            code if name in names else f"{struct.calcsize('<' + code)}x" for group in groups for name, code in group
+        )
+    )
+
+
+# The key of a socket is its pointer and its epoch, which stand side by side in the header.
+_KEY: Final = slice(16, 32)
+_ENDPOINTS: Final = slice(wire.HEADER.size, wire.HEADER.size + wire.ENDPOINTS.size)
+_DATA_KIND: Final = int(wire.Kind.DATA)
+_DATA_BYTES: Final = wire.DATA.size
+_TAIL: Final = _DATA_BYTES - 16
+_FLAGS_END: Final = (max(wire.Unseen) + 1) << 8
+_TCP_STATES: Final = {int(state): state for state in wire.TcpState}
+
+_header: Final = _only("kind flags size time_ns pid tid", wire.HEADER_FIELDS).unpack_from
+_data: Final = _only(
+    "kind flags size time_ns pid tid offset length captured tail_length",
+    wire.HEADER_FIELDS,
+    wire.ENDPOINTS_FIELDS,
+    wire.DATA_FIELDS,
+).unpack_from
+_STATE_LAYOUT: Final = _only(
+    " ".join(name for name, _ in wire.STATE_FIELDS if name != "reserved"),
+    wire.HEADER_FIELDS,
+    wire.ENDPOINTS_FIELDS,
+    wire.STATE_FIELDS,
+)
+_PROCESS_LAYOUT: Final = _only("started_ns cgroup comm", wire.HEADER_FIELDS, wire.PROCESS_FIELDS)
+_CLOCK_OFFSET: Final = struct.Struct("<q")
+_LOSS_COUNTS: Final = struct.Struct("<" + "QQ" * len(wire.Loss))
+_identity: Final = msgspec.json.Decoder(Identity).decode
+_host: Final = msgspec.json.Decoder(Host).decode
+
+
+def decode(record: bytes) -> Event:
+    """The event a record tells. Raises MalformedRecord or UnknownRecord."""
+    if len(record) < _DATA_BYTES or record[0] != _DATA_KIND or record[1]:
+        return _decode_other(record)
+    _, flags, size, time_ns, pid, tid, offset, length, captured, tail_length = _data(record)
+    end = _DATA_BYTES + captured
+    if not end <= size <= len(record) or captured > length or flags >= _FLAGS_END:
+        raise MalformedRecord(f"data record: size {size}, length {length}, captured {captured}, flags {flags:#x}")
+    if tail_length:
+        if tail_length > wire.TAIL_BYTES or tail_length > length:
+            raise MalformedRecord(f"data record: a tail of {tail_length} bytes")
+        tail = record[_TAIL : _TAIL + tail_length]
+    else:
+        tail = b""
+    return Data(
+        record[_KEY],
+        time_ns,
+        pid,
+        tid,
+        flags,
+        record[_ENDPOINTS],
+        offset,
+        length,
+        record[_DATA_BYTES:end],
+        tail,
+    )
+
+
+def _decode_other(record: bytes) -> Event:
+    if len(record) < wire.HEADER.size:
+        raise MalformedRecord(f"{len(record)} bytes: no room for a header")
+    kind, flags, size, time_ns, pid, tid = _header(record)
+    if kind == _DATA_KIND:
+        raise MalformedRecord(f"data record: {len(record)} bytes")
+    try:
+        smallest, read = _READERS[kind]
+    except KeyError:
+        raise UnknownRecord(f"record kind {kind}") from None
+    if not smallest <= size <= len(record) or flags >= _FLAGS_END:
+        raise MalformedRecord(f"record kind {kind}: size {size} in {len(record)} bytes, flags {flags:#x}")
+    return read(record[:size], flags, time_ns, pid, tid)
+
+
+def _state(record: bytes, flags: int, time_ns: int, pid: int, tid: int) -> State:
+    *counters, old_state, new_state, comm = _STATE_LAYOUT.unpack_from(record)
+    try:
+        old, new = _TCP_STATES[old_state], _TCP_STATES[new_state]
+    except KeyError:
+        raise MalformedRecord(f"TCP states {old_state}, {new_state}") from None
+    fields: list[Any] = [record[_KEY], time_ns, pid, tid, flags, record[_ENDPOINTS], *counters, old, new, _text(comm)]
+    return State(*fields)
+
+
+def _process(record: bytes, flags: int, time_ns: int, pid: int, tid: int) -> ProcessSeen:
+    started_ns, cgroup, comm = _PROCESS_LAYOUT.unpack_from(record)
+    return ProcessSeen(time_ns, pid, started_ns, cgroup, _text(comm))
+
+
+def _clock(record: bytes, flags: int, time_ns: int, pid: int, tid: int) -> Clock:
+    return Clock(time_ns, _CLOCK_OFFSET.unpack_from(record, wire.HEADER.size)[0])
+
+
+def _losses(record: bytes, flags: int, time_ns: int, pid: int, tid: int) -> Losses:
+    counts = _LOSS_COUNTS.unpack_from(record, wire.HEADER.size)
+    return Losses(time_ns, tuple(zip(counts[::2], counts[1::2], strict=True)))
+
+
+def _identity_seen(record: bytes, flags: int, time_ns: int, pid: int, tid: int) -> Identity:
+    identity = _json(_identity, record)
+    if identity.pid != pid or identity.time_ns != time_ns or not 0 <= identity.started_ns < 1 << 64:
+        raise MalformedRecord(f"identity of {identity.pid} in a record of {pid}")
+    return identity
+
+
+def _host_seen(record: bytes, flags: int, time_ns: int, pid: int, tid: int) -> Host:
+    return _json(_host, record)
+
+
+def _json(read: Callable[[bytes], _T], record: bytes) -> _T:
+    try:
+        return read(record[wire.HEADER.size :])
+    except (ValueError, RecursionError) as error:  # not JSON, not UTF-8, not of this shape; nested without end
+        raise MalformedRecord(f"JSON of a record: {error}") from None
+
+
+def _text(raw: bytes) -> str:
+    return raw.partition(b"\0")[0].decode("utf-8", "replace")
+
+
+_READERS: Final[dict[int, tuple[int, Callable[[bytes, int, int, int, int], Event]]]] = {
+    wire.Kind.STATE: (wire.STATE.size, _state),
+    wire.Kind.PROCESS: (wire.PROCESS.size, _process),
+    wire.Kind.CLOCK: (wire.CLOCK.size, _clock),
+    wire.Kind.IDENTITY: (wire.HEADER.size, _identity_seen),
+    wire.Kind.LOSSES: (wire.LOSSES.size, _losses),
+    wire.Kind.HOST: (wire.HEADER.size, _host_seen),
+}
