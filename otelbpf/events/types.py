@@ -50,6 +50,8 @@ class State(msgspec.Struct, frozen=True, gc=False):
     error: int
     retransmits: int
     smoothed_rtt_us: int
+    first_sent: int
+    first_received: int
     old_state: TcpState
     new_state: TcpState
     comm: str

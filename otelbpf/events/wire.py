@@ -123,6 +123,8 @@ STATE_FIELDS: Final = (
     ("error", "I"),
     ("retransmits", "I"),
     ("smoothed_rtt_us", "I"),
+    ("first_sent", "I"),
+    ("first_received", "I"),
     ("old_state", "B"),
     ("new_state", "B"),
     ("reserved", "2s"),

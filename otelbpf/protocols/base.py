@@ -8,7 +8,7 @@ connection that breaks midway, need no special case.
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Protocol
 
 import msgspec
@@ -22,7 +22,13 @@ class Side(enum.IntEnum):
 
 
 class ProtocolError(Exception):
-    """The bytes are not what this protocol allows, or a hole took the framing; the only error a parser may raise."""
+    """The bytes are not what this protocol allows, or a hole took the framing; the only error a parser may raise.
+
+    `messages` are those the same call had found before it failed."""
+
+    def __init__(self, why: str, messages: Sequence[Message] = ()) -> None:
+        super().__init__(why)
+        self.messages = messages
 
 
 class Incomplete(enum.StrEnum):
@@ -75,15 +81,15 @@ class Parser(Protocol):
     """One connection's conversation. Both sides feed the same object, because what a response means can depend
     on the request it answers (HEAD, CONNECT)."""
 
-    def receive(self, side: Side, data: bytes) -> Iterable[Message]:
+    def receive(self, side: Side, data: bytes) -> Sequence[Message]:
         """Take the next bytes of `side`; return the messages that began or ended."""
         ...
 
-    def lose(self, side: Side, gap: Gap) -> Iterable[Message]:
+    def lose(self, side: Side, gap: Gap) -> Sequence[Message]:
         """Bytes of `side` that will never be seen: survive it, or raise ProtocolError."""
         ...
 
-    def close(self, side: Side) -> Iterable[Message]:
+    def close(self, side: Side) -> Sequence[Message]:
         """`side` sends no more; a message still open ends here, marked CLOSED unless closing is its framing."""
         ...
 

@@ -114,6 +114,8 @@ struct state_record {
 	u32 error;	/* sk_err: 111 ECONNREFUSED, 110 ETIMEDOUT, 104 ECONNRESET, 32 EPIPE; 0 none */
 	u32 retransmits;	/* tcp_sock.total_retrans */
 	u32 smoothed_rtt_us;
+	u32 first_sent;	/* TCP sequence number of the first byte of each direction (both 0 while not known, or */
+	u32 first_received;	/* FLAG_JOINED): the other end of the connection holds them crosswise */
 	u8 old_state;
 	u8 new_state;
 	u8 reserved[2];

@@ -1,0 +1,151 @@
+"""Keeps the connections: opens them at first sight, hands out their records in order, settles their account at the end.
+
+Bounded: when the table is full the connection that was quiet the longest gives way; the kernel is asked to mute it,
+its further bytes are counted, and what it still had open is lost by name.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+
+from otelbpf.connections.connection import Connection
+from otelbpf.connections.stream import Stream, explain_holes
+from otelbpf.events.types import Data, State
+from otelbpf.events.wire import Flag, TcpState
+from otelbpf.telemetry.ledger import Ledger, Unseen
+
+_ERRORS = {111: "refused", 110: "timed_out", 104: "reset", 113: "unreachable", 101: "unreachable"}
+_REMOTE_FIN = frozenset((TcpState.CLOSE_WAIT, TcpState.CLOSING, TcpState.TIME_WAIT, TcpState.LAST_ACK))
+_LOCAL_FIN = frozenset((TcpState.FIN_WAIT1, TcpState.LAST_ACK))
+
+
+class Tracker:
+    """The table of connections and the account of their bytes."""
+
+    def __init__(
+        self,
+        *,
+        ledger: Ledger,
+        max_connections: int,
+        mute: Callable[[bytes], None],
+        evicted: Callable[[Connection], None],
+    ) -> None:
+        """`mute` asks the source for silence about a socket; `evicted` is told of a connection that had to give way."""
+        self._ledger = ledger
+        self._max = max_connections
+        self._mute = mute
+        self._evicted = evicted
+        self._table: OrderedDict[bytes, Connection] = OrderedDict()
+        # Bytes already accounted of connections that gave way, (received, sent), until the kernel tells their end.
+        self._gone: OrderedDict[bytes, tuple[int, int]] = OrderedDict()
+        self._waiting: dict[bytes, Connection] = {}
+
+    def __len__(self) -> int:
+        return len(self._table)
+
+    def __iter__(self) -> Iterator[Connection]:
+        return iter(self._table.values())
+
+    def find(self, event: Data | State) -> Connection | None:
+        """The connection of a record, opened if need be; None where it had to give way earlier."""
+        connection = self._table.get(event.key)
+        if connection is None:
+            if event.key in self._gone:
+                return None
+            connection = self._open(event)
+        connection.touched_ns = event.time_ns
+        return connection
+
+    def note_waiting(self, connection: Connection) -> None:
+        """Records of this connection wait behind a hole; `overdue` looks at it until they do no more."""
+        self._waiting[connection.key] = connection
+
+    def overdue(self) -> list[Connection]:
+        """Connections whose holes may be due."""
+        if not self._waiting:
+            return []
+        waiting = list(self._waiting.values())
+        self._waiting = {c.key: c for c in waiting if c.waits and c.key in self._table}
+        return waiting
+
+    def state(self, event: State) -> Connection | None:
+        """Take a change of state: learn addresses, role and the ends of the streams. The caller looks at `new_state`
+        to see whether the connection is over, and then calls `settle`."""
+        old, new = event.old_state, event.new_state
+        if old == TcpState.SYN_SENT and new == TcpState.CLOSE:
+            self._ledger.connections[_ERRORS.get(event.error, "abandoned" if not event.error else "failed")] += 1
+            self._table.pop(event.key, None)
+            return None
+        if event.key in self._gone:
+            return None
+        connection = self.find(event)
+        if connection is None:
+            return None
+        connection.flags |= event.flags & (Flag.CLIENT | Flag.SERVER)
+        if new == TcpState.ESTABLISHED:
+            connection.endpoints = event.endpoints
+            if event.first_sent or event.first_received:
+                connection.first_sequence = (event.first_sent, event.first_received)
+        if new in _LOCAL_FIN and old != TcpState.LAST_ACK:
+            connection.sent.end = event.sent
+        if new in _REMOTE_FIN and connection.received.end < 0:
+            connection.received.end = event.arrived
+        return connection
+
+    def settle(self, event: State) -> None:
+        """The kernel's last word on a socket: close its account. Also for one still open when the source ends."""
+        ledger = self._ledger
+        connection = self._table.get(event.key)
+        if connection is None:
+            gone = self._gone.pop(event.key, None)
+            if gone is None:
+                return
+            for kernel, counted in zip((event.arrived, event.sent), gone, strict=True):
+                ledger.kernel_bytes += kernel - counted
+                ledger.unseen_bytes[Unseen.EVICTED] += kernel - counted
+            return
+        # While it is open, what has arrived will still be read: only at the end it is certain that it was not.
+        received_end = event.arrived if event.new_state == TcpState.CLOSE else event.received
+        unread = max(received_end - max(event.received, connection.received.position), 0)
+        self._settle_stream(connection.sent, event.sent, event.muted_sent, event.lost_sent, 0)
+        self._settle_stream(connection.received, received_end, event.muted_received, event.lost_received, unread)
+        self.drop(connection)
+
+    def drop(self, connection: Connection) -> None:
+        """Forget a connection."""
+        self._table.pop(connection.key, None)
+        self._waiting.pop(connection.key, None)
+
+    def _settle_stream(self, stream: Stream, kernel: int, muted: int, lost: int, unread: int) -> None:
+        ledger = self._ledger
+        rest = kernel - stream.position
+        ledger.kernel_bytes += rest
+        ledger.unseen_bytes[Unseen.UNREAD] += unread
+        ledger.unseen_bytes[Unseen.HOLE] += max(rest - unread, 0)
+        stream.holes += max(rest - unread, 0)
+        explain_holes(ledger, stream.holes, muted=muted, ring_full=lost)
+
+    def _open(self, event: Data | State) -> Connection:
+        if len(self._table) >= self._max:
+            self._give_way()
+        connection = Connection(event.key, event.endpoints, event.flags, event.time_ns, self._ledger)
+        self._table[event.key] = connection
+        self._ledger.connections["joined" if connection.joined else "opened"] += 1
+        return connection
+
+    def _give_way(self) -> None:
+        """Evict the quietest of the oldest: a sample, so that the price does not grow with the table."""
+        sample = [connection for connection, _ in zip(self._table.values(), range(16), strict=False)]
+        quietest = min(sample, key=lambda connection: connection.touched_ns)
+        for connection in sample:
+            if connection is not quietest:
+                self._table.move_to_end(connection.key)
+        self._evicted(quietest)
+        self._ledger.connections["evicted"] += 1
+        self.drop(quietest)
+        self._gone[quietest.key] = (quietest.received.position, quietest.sent.position)
+        if len(self._gone) > self._max:
+            self._gone.popitem(last=False)
+        if not quietest.muted:
+            self._mute(quietest.key)

@@ -1,0 +1,26 @@
+"""A request and its response, with the four times of both: what a span is built from."""
+
+from __future__ import annotations
+
+import msgspec
+
+from otelbpf.protocols.base import Message
+
+
+class Exchange(msgspec.Struct, gc=False):
+    """One request and what came back. Times are the source's nanoseconds; 0 where there is none."""
+
+    request: Message
+    pid: int
+    """Process that read (server) or wrote (client) the request's first bytes."""
+    request_first_ns: int
+    request_last_ns: int = 0
+    response: Message | None = None
+    response_first_ns: int = 0
+    response_last_ns: int = 0
+    error: str = ""
+    """Why it did not come to a regular end: an errno name, or connection_closed."""
+    serving: bool = True
+    """This end answers the request; otherwise it made it."""
+    offset: int = 0
+    """Stream offset of the request: the two ends of a connection agree on it."""

@@ -1,0 +1,250 @@
+"""Wires the stages: records in, spans out. The only file that knows them all; it adds no rule of its own.
+
+    record ─decode─► event ─tracker─► connection ─streams─► pieces ─session─► exchanges ─builder─► spans ─► emit
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable, Iterable, Sequence
+
+from otelbpf.connections.connection import Connection
+from otelbpf.connections.stream import Piece
+from otelbpf.connections.tracker import Tracker
+from otelbpf.events.decode import RecordError, decode
+from otelbpf.events.types import Clock, Data, Event, Host, Identity, Losses, ProcessSeen, State
+from otelbpf.events.wire import Flag, Loss, TcpState
+from otelbpf.exchanges.exchange import Exchange
+from otelbpf.exchanges.session import Phase, Session
+from otelbpf.identity.directory import Directory
+from otelbpf.sources.base import Source
+from otelbpf.telemetry.ledger import Ledger, Lost
+from otelbpf.tracing.builder import Builder
+from otelbpf.tracing.conventions.http import WANTED_HEADERS
+from otelbpf.tracing.correlate import Correlator
+from otelbpf.tracing.ids import IdGenerator
+from otelbpf.tracing.redact import SECRET_KEYS, Redactor
+from otelbpf.tracing.sampling import Decide, make_sampler
+from otelbpf.tracing.span import Resource, Span
+
+Emit = Callable[[Sequence[Span]], None]
+"""Takes spans that are done; must not block and must not fail."""
+EARLY_WAIT_NS = 50_000_000
+"""How long a server's bytes may wait for the request that they answer (see exchanges.session)."""
+
+
+class Pipeline:
+    """Everything between a source and the exporters, on one thread."""
+
+    def __init__(
+        self,
+        *,
+        ledger: Ledger,
+        emit: Emit,
+        source: Source,
+        max_connections: int = 65536,
+        max_open_exchanges: int = 1024,
+        head_limit: int = 65536,
+        sample: Decide | None = None,
+        secret_keys: Iterable[str] = SECRET_KEYS,
+        resource_extra: Sequence[tuple[str, str]] = (),
+        traced: Callable[[Identity], bool] | None = None,
+        seed: int | None = None,
+    ) -> None:
+        """`traced` tells whether a process belongs to those asked for; its requests are left out, counted, otherwise.
+        `seed` makes ids repeatable."""
+        ids = IdGenerator(seed)
+        self._ledger = ledger
+        self._emit = emit
+        self._source = source
+        self._max_open = max_open_exchanges
+        self._head_limit = head_limit
+        self._traced = traced
+        self._directory = Directory(extra=resource_extra)
+        self._correlator = Correlator(ids)
+        self._builder = Builder(
+            ledger=ledger,
+            ids=ids,
+            sample=sample or make_sampler("parentbased_always_on"),
+            redactor=Redactor(secret_keys),
+            resource_of=self._directory.resource_of,
+            correlator=self._correlator,
+        )
+        self._tracker = Tracker(
+            ledger=ledger, max_connections=max_connections, mute=source.mute, evicted=self._on_evicted
+        )
+        self._early: dict[bytes, Connection] = {}
+        self._spans: list[Span] = []
+        self._now_ns = 0
+        self._others: dict[type[Event], Callable[..., None]] = {
+            State: self._state,
+            Clock: self._clock,
+            Identity: self._directory.add,
+            ProcessSeen: self._directory.see,
+            Host: self._directory.set_host,
+            Losses: self._losses,
+        }
+
+    def feed(self, records: Sequence[bytes]) -> None:
+        """Take a batch of records and hand the spans that come of it to `emit`."""
+        counts = self._ledger.records
+        for record in records:
+            try:
+                event = decode(record)
+            except RecordError as error:
+                counts[error.outcome] += 1
+                continue
+            if type(event) is Data:
+                counts["data"] += 1
+                self._data(event)
+            else:
+                counts[type(event).__name__.lower()] += 1
+                self._others[type(event)](event)
+        self._flush_spans()
+
+    def finish(self) -> None:
+        """The source has ended: what is whole was exported, what is still open is lost by name."""
+        for connection in list(self._tracker):
+            self._deliver(connection, True, connection.sent.flush())
+            self._deliver(connection, False, connection.received.flush())
+            session = connection.attachment
+            if isinstance(session, Session):
+                self._done(connection, session.release())
+                session.abandon(Lost.SHUTDOWN)
+        self._flush_spans()
+
+    @property
+    def open_connections(self) -> int:
+        """Connections in the table now."""
+        return len(self._tracker)
+
+    # -- events ----------------------------------------------------------------------------------------------------
+
+    def _data(self, event: Data) -> None:
+        connection = self._tracker.find(event)
+        if connection is None:
+            return
+        sent = bool(event.flags & Flag.SENT)
+        stream = connection.sent if sent else connection.received
+        pieces = stream.add(event)
+        if pieces:
+            self._deliver(connection, sent, pieces)
+        if stream.waits:
+            self._tracker.note_waiting(connection)
+
+    def _state(self, event: State) -> None:
+        connection = self._tracker.state(event)
+        over = event.new_state == TcpState.CLOSE or event.new_state == event.old_state
+        if connection is not None:
+            if event.new_state == TcpState.ESTABLISHED and event.old_state != event.new_state:
+                self._correlator.note(connection)
+            if event.new_state == TcpState.CLOSE:
+                self._close(connection, errno.errorcode.get(event.error, "") if event.error else "")
+            else:
+                self._end_streams(connection)
+        if over:
+            if connection is not None and event.new_state != TcpState.CLOSE:
+                self._leave_open(connection)
+            self._tracker.settle(event)
+
+    def _close(self, connection: Connection, error: str) -> None:
+        self._deliver(connection, True, connection.sent.flush())
+        self._deliver(connection, False, connection.received.flush())
+        session = connection.attachment
+        if isinstance(session, Session):
+            self._done(connection, session.close(error))
+        self._forget(connection)
+
+    def _leave_open(self, connection: Connection) -> None:
+        """The source ends while the socket is open: its account is settled, its open exchanges are lost by name."""
+        self._deliver(connection, True, connection.sent.flush())
+        self._deliver(connection, False, connection.received.flush())
+        session = connection.attachment
+        if isinstance(session, Session):
+            self._done(connection, session.release())
+            session.abandon(Lost.SHUTDOWN)
+        self._forget(connection)
+
+    def _clock(self, event: Clock) -> None:
+        self._builder.clock_offset_ns = event.offset_ns
+        self._now_ns = event.time_ns
+        for connection in self._tracker.overdue():
+            self._deliver(connection, True, connection.sent.overdue(event.time_ns))
+            self._deliver(connection, False, connection.received.overdue(event.time_ns))
+        for key, connection in list(self._early.items()):
+            if event.time_ns - connection.touched_ns > EARLY_WAIT_NS:
+                del self._early[key]
+                session = connection.attachment
+                if isinstance(session, Session):
+                    self._done(connection, session.release())
+
+    def _losses(self, event: Losses) -> None:
+        self._ledger.kernel_losses = {
+            loss.name.lower(): counts for loss, counts in zip(Loss, event.counts, strict=True)
+        }
+
+    # -- bytes to spans --------------------------------------------------------------------------------------------
+
+    def _deliver(self, connection: Connection, sent: bool, pieces: Sequence[Piece]) -> None:
+        session = connection.attachment
+        if not isinstance(session, Session):
+            session = Session(
+                connection,
+                ledger=self._ledger,
+                head_limit=self._head_limit,
+                max_open=self._max_open,
+                wanted=WANTED_HEADERS,
+            )
+            connection.attachment = session
+        for piece in pieces:
+            done = session.take(sent, piece)
+            if done:
+                self._done(connection, done)
+        stream = connection.sent if sent else connection.received
+        if stream.end >= 0:
+            self._end_streams(connection)
+        if session.waits:
+            self._early[connection.key] = connection
+        if session.copy_more:
+            session.copy_more = False
+            self._source.copy_more(connection.key)
+        if session.phase is Phase.OVER and not connection.muted:
+            connection.muted = True
+            self._source.mute(connection.key)
+
+    def _end_streams(self, connection: Connection) -> None:
+        session = connection.attachment
+        if not isinstance(session, Session):
+            return
+        for sent, stream in ((True, connection.sent), (False, connection.received)):
+            if stream.ended:
+                self._done(connection, session.end(sent))
+
+    def _done(self, connection: Connection, exchanges: Sequence[Exchange]) -> None:
+        for exchange in exchanges:
+            if self._traced is not None and not self._directory.matches(exchange.pid, self._traced):
+                self._ledger.spans_lost[Lost.FILTERED] += 1
+                continue
+            span = self._builder.build(exchange, connection)
+            if span is not None:
+                self._spans.append(span)
+
+    def _flush_spans(self) -> None:
+        if self._spans:
+            spans, self._spans = self._spans, []
+            self._emit(spans)
+
+    # -- the end of a connection -----------------------------------------------------------------------------------
+
+    def _on_evicted(self, connection: Connection) -> None:
+        session = connection.attachment
+        if isinstance(session, Session):
+            session.abandon(Lost.EVICTED)
+        self._forget(connection)
+
+    def _forget(self, connection: Connection) -> None:
+        self._early.pop(connection.key, None)
+        self._builder.forget(connection)
+
+
+__all__ = ["Emit", "Pipeline", "Resource"]

@@ -1,0 +1,100 @@
+"""Exchanges to spans: ids, parent, times, name, attributes, status. The only place that knows what a span needs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from otelbpf.connections.address import parse_endpoints
+from otelbpf.connections.connection import Connection
+from otelbpf.exchanges.exchange import Exchange
+from otelbpf.telemetry.ledger import Ledger, Lost
+from otelbpf.tracing.conventions import http
+from otelbpf.tracing.correlate import Correlator
+from otelbpf.tracing.ids import IdGenerator
+from otelbpf.tracing.propagation import SAMPLED, Context, read_context
+from otelbpf.tracing.redact import Redactor
+from otelbpf.tracing.sampling import Decide
+from otelbpf.tracing.span import Kind, Resource, Span
+
+_REMOTE_IS_KNOWN = 0x100
+_REMOTE = 0x200
+_ROOT = b""
+
+ResourceOf = Callable[[int, int, bytes], Resource]
+"""(process id, time in source nanoseconds, raw endpoints) to who that was."""
+
+
+class Builder:
+    """Makes the span of an exchange, unless the sampler leaves it out."""
+
+    def __init__(
+        self,
+        *,
+        ledger: Ledger,
+        ids: IdGenerator,
+        sample: Decide,
+        redactor: Redactor,
+        resource_of: ResourceOf,
+        correlator: Correlator,
+    ) -> None:
+        self._ledger = ledger
+        self._ids = ids
+        self._sample = sample
+        self._redactor = redactor
+        self._resource_of = resource_of
+        self._correlator = correlator
+        self._connections: dict[bytes, http.ConnectionAttributes] = {}
+        self.clock_offset_ns = 0
+        """What makes Unix time of the source's time."""
+
+    def build(self, exchange: Exchange, connection: Connection) -> Span | None:
+        """The span of an exchange; None (and counted) where it is sampled out."""
+        request = exchange.request
+        kind = Kind.SERVER if exchange.serving else Kind.CLIENT
+        name = http.span_name(request)
+        parent = read_context(request.headers) if "traceparent" in request.headers else None
+        trace_id, span_id, parent_id = self._identify(exchange, connection, parent)
+        if not self._sample(trace_id, name, parent):
+            self._ledger.spans_lost[Lost.SAMPLED_OUT] += 1
+            return None
+        shared = self._connections.get(connection.key)
+        if shared is None:
+            shared = http.ConnectionAttributes(parse_endpoints(connection.endpoints))
+            self._connections[connection.key] = shared
+        status, error_type = http.status(exchange, kind)
+        offset_ns = self.clock_offset_ns
+        last_ns = max(exchange.response_last_ns, exchange.request_last_ns)
+        self._ledger.spans += 1
+        return Span(
+            trace_id,
+            span_id,
+            parent_id,
+            SAMPLED | _REMOTE_IS_KNOWN | (_REMOTE if parent_id else 0),
+            parent.trace_state if parent is not None else "",
+            name,
+            kind,
+            exchange.request_first_ns + offset_ns,
+            last_ns + offset_ns,
+            tuple(http.attributes(exchange, shared, self._redactor, error_type)),
+            status,
+            self._resource_of(exchange.pid, exchange.request_first_ns, connection.endpoints),
+        )
+
+    def forget(self, connection: Connection) -> None:
+        """The connection is over."""
+        self._connections.pop(connection.key, None)
+        self._correlator.forget(connection)
+
+    def _identify(
+        self, exchange: Exchange, connection: Connection, parent: Context | None
+    ) -> tuple[bytes, bytes, bytes]:
+        """Trace id, span id, parent id. What the request says of its parent wins; else the other end is the parent."""
+        if parent is not None:
+            return parent.trace_id, self._ids.span_id(), parent.span_id
+        link = self._correlator.link(connection)
+        if link is None:
+            return self._ids.trace_id(), self._ids.span_id(), _ROOT
+        shared = link.ids_of(exchange.offset)
+        if exchange.serving:
+            return shared.trace_id, self._ids.span_id(), shared.client_span_id
+        return shared.trace_id, shared.client_span_id, _ROOT

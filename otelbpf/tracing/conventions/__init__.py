@@ -1,0 +1,1 @@
+"""Semantic conventions, one file a protocol: what an exchange is called and which attributes it has."""

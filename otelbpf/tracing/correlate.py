@@ -1,0 +1,77 @@
+"""Joins the two ends of one connection when both are on this host: the server's span becomes the client's child.
+
+Nothing is guessed. The ends find each other by the connection's two initial sequence numbers, which both kernels' sockets
+hold, crosswise, and which no translation of addresses in between can confuse; a request is found by its stream offset,
+which both ends count alike. Whichever span is made first leaves the ids for the other. A connection that was
+open before the probes has no common origin of offsets, and is not joined.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+import msgspec
+
+from otelbpf.connections.connection import Connection
+from otelbpf.tracing.ids import IdGenerator
+
+MAX_WAITING = 128
+"""Requests of a connection whose other end's span has not come yet."""
+
+
+class Ids(msgspec.Struct, frozen=True, gc=False):
+    """The ids both spans of a request share."""
+
+    trace_id: bytes
+    client_span_id: bytes
+
+
+class Link:
+    """Both ends of one connection."""
+
+    __slots__ = ("_ids", "_waiting")
+
+    def __init__(self, ids: IdGenerator) -> None:
+        self._ids = ids
+        self._waiting: OrderedDict[int, Ids] = OrderedDict()
+
+    def ids_of(self, offset: int) -> Ids:
+        """The ids of the request that begins at `offset`: drawn for the first end that asks, kept for the second."""
+        found = self._waiting.pop(offset, None)
+        if found is None:
+            found = Ids(self._ids.trace_id(), self._ids.span_id())
+            self._waiting[offset] = found
+            if len(self._waiting) > MAX_WAITING:
+                self._waiting.popitem(last=False)
+        return found
+
+
+class Correlator:
+    """Finds the other end of a connection. Bounded by the number of connections that are open."""
+
+    def __init__(self, ids: IdGenerator) -> None:
+        self._ids = ids
+        self._alone: dict[tuple[int, int], Connection] = {}
+        self._links: dict[bytes, Link] = {}
+
+    def note(self, connection: Connection) -> None:
+        """A connection was established: it may be the other end of one already known."""
+        numbers = connection.first_sequence
+        if numbers is None or connection.joined:
+            return
+        other = self._alone.pop((numbers[1], numbers[0]), None)
+        if other is None:
+            self._alone[numbers] = connection
+        else:
+            self._links[connection.key] = self._links[other.key] = Link(self._ids)
+
+    def link(self, connection: Connection) -> Link | None:
+        """The link of this connection, where its other end is known too."""
+        return self._links.get(connection.key)
+
+    def forget(self, connection: Connection) -> None:
+        """The connection is over; its other end may still ask by its own key."""
+        self._links.pop(connection.key, None)
+        numbers = connection.first_sequence
+        if numbers is not None and self._alone.get(numbers) is connection:
+            del self._alone[numbers]
