@@ -1,6 +1,6 @@
 """Wires the stages: records in, spans out. The only file that knows them all; it adds no rule of its own.
 
-    record ─decode─► event ─tracker─► connection ─streams─► pieces ─session─► exchanges ─builder─► spans ─► emit
+record ─decode─► event ─tracker─► connection ─streams─► pieces ─session─► exchanges ─builder─► spans ─► emit
 """
 
 from __future__ import annotations

@@ -44,7 +44,6 @@ SECRET_KEYS = (
     "otp",
     "assertion",
     "ticket",
-    "private",
 )
 """Default list of secret-looking query keys."""
 
@@ -91,7 +90,9 @@ class Redactor:
             known = (
                 lowered in self._secret
                 or any(word in self._secret for word in words)
-                or any(f"{a}_{b}" in self._secret or a + b in self._secret for a, b in zip(words, words[1:], strict=False))
+                or any(
+                    f"{a}_{b}" in self._secret or a + b in self._secret for a, b in zip(words, words[1:], strict=False)
+                )
             )
             if len(self._known) >= _MAX_KNOWN:
                 self._known.clear()

@@ -64,9 +64,7 @@ class ConnectionAttributes:
         ]
 
 
-def attributes(
-    exchange: Exchange, connection: ConnectionAttributes, redactor: Redactor, error_type: str
-) -> Attributes:
+def attributes(exchange: Exchange, connection: ConnectionAttributes, redactor: Redactor, error_type: str) -> Attributes:
     """All attributes of an exchange's span."""
     request = exchange.request
     method = request.method

@@ -1,0 +1,190 @@
+"""HTTP spans have the attributes the stable semantic conventions ask for, by their names, and no others but ours."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+
+import pytest
+from opentelemetry.semconv import attributes as stable
+from opentelemetry.semconv._incubating.attributes import http_attributes as incubating_http
+
+from otelbpf.connections.address import parse_endpoints
+from otelbpf.events.encode import encode_endpoints
+from otelbpf.exchanges.exchange import Exchange
+from otelbpf.protocols.base import Message, Side
+from otelbpf.tracing.conventions import http
+from otelbpf.tracing.redact import Redactor
+from otelbpf.tracing.span import Kind, Status
+
+ENDS = http.ConnectionAttributes(parse_endpoints(encode_endpoints("10.0.0.1", 8080, "10.0.0.2", 40000)))
+V6 = http.ConnectionAttributes(parse_endpoints(encode_endpoints("2001:db8::1", 8080, "2001:db8::2", 40000)))
+
+
+def exchange(
+    method: str = "GET",
+    target: str = "/",
+    status: int = 200,
+    *,
+    serving: bool = True,
+    headers: dict[str, str] | None = None,
+    error: str = "",
+) -> Exchange:
+    request = Message(Side.CLIENT, 0, 10, method, target, version="1.1", headers=headers or {}, end=10, body_size=0)
+    response = Message(Side.SERVER, 0, 10, status=status, version="1.1", end=12, body_size=2) if status else None
+    return Exchange(request, 7, 1000, 2000, response, 3000, 4000, error=error, serving=serving)
+
+
+def attributes(made: Exchange, connection: http.ConnectionAttributes = ENDS) -> dict[str, object]:
+    kind = Kind.SERVER if made.serving else Kind.CLIENT
+    pairs = http.attributes(made, connection, Redactor(), http.status(made, kind)[1])
+    found = dict(pairs)
+    assert len(found) == len(pairs)
+    return found
+
+
+def test_a_server_span_has_what_the_conventions_require() -> None:
+    """Every value, exactly."""
+    made = exchange("POST", "/a/b?x=1&token=t", 201, headers={"host": "shop.example:8443", "user-agent": "curl/8"})
+
+    assert attributes(made) == {
+        "http.request.method": "POST",
+        "url.path": "/a/b",
+        "url.query": "x=1&token=REDACTED",
+        "url.scheme": "http",
+        "server.address": "shop.example",
+        "server.port": 8443,
+        "client.address": "10.0.0.2",
+        "client.port": 40000,
+        "user_agent.original": "curl/8",
+        "network.protocol.version": "1.1",
+        "network.peer.address": "10.0.0.2",
+        "network.peer.port": 40000,
+        "network.local.address": "10.0.0.1",
+        "network.local.port": 8080,
+        "network.transport": "tcp",
+        "network.type": "ipv4",
+        "http.request.body.size": 0,
+        "http.response.status_code": 201,
+        "http.response.body.size": 2,
+        "otelbpf.time_to_first_byte_ns": 2000,
+    }
+
+
+def test_a_client_span_has_the_full_url() -> None:
+    """And no url.path, no client.address."""
+    found = attributes(exchange("GET", "/a?q=1", serving=False, headers={"host": "shop.example"}))
+
+    assert found["url.full"] == "http://shop.example/a?q=1"
+    assert (found["server.address"], found["server.port"]) == ("shop.example", 80)
+    assert not {"url.path", "url.query", "client.address", "client.port"} & set(found)
+
+
+def test_every_name_is_a_convention_or_ours() -> None:
+    """Checked against the published package of the conventions."""
+    known = {incubating_http.HTTP_REQUEST_BODY_SIZE, incubating_http.HTTP_RESPONSE_BODY_SIZE}
+    for area in pkgutil.iter_modules(stable.__path__):
+        module = importlib.import_module(f"{stable.__name__}.{area.name}")
+        known |= {value for name, value in vars(module).items() if name.isupper() and isinstance(value, str)}
+    for serving in (True, False):
+        names = set(
+            attributes(exchange("BREW", "/x?y=1", 500, serving=serving, headers={"host": "h", "user-agent": "u"}))
+        )
+        ours = {name for name in names if name.startswith("otelbpf.")}
+        assert ours == {"otelbpf.time_to_first_byte_ns"}
+        assert names - ours <= known
+
+
+@pytest.mark.parametrize(
+    ("status", "server", "client"),
+    [
+        (100, "", ""),
+        (200, "", ""),
+        (302, "", ""),
+        (399, "", ""),
+        (400, "", "400"),
+        (404, "", "404"),
+        (499, "", "499"),
+        (500, "500", "500"),
+        (503, "503", "503"),
+    ],
+)
+def test_status_rules_differ_for_client_and_server(status: int, server: str, client: str) -> None:
+    """4xx is the client's error, not the server's."""
+    for kind, expected in ((Kind.SERVER, server), (Kind.CLIENT, client)):
+        made = exchange(status=status, serving=kind is Kind.SERVER)
+        assert http.status(made, kind) == (Status.ERROR if expected else Status.UNSET, expected)
+        assert attributes(made).get("error.type", "") == expected
+
+
+def test_a_broken_connection_is_its_own_error() -> None:
+    """Whatever the status was."""
+    assert attributes(exchange(status=200, error="ECONNRESET"))["error.type"] == "ECONNRESET"
+    assert "http.response.status_code" not in attributes(exchange(status=0, error="connection_closed"))
+
+
+def test_unknown_methods_are_other() -> None:
+    """Methods are case-sensitive (RFC 9110 section 9.1)."""
+    for method in ("get", "BREW"):
+        found = attributes(exchange(method))
+        assert (found["http.request.method"], found["http.request.method_original"]) == ("_OTHER", method)
+        assert http.span_name(exchange(method).request) == "HTTP"
+
+
+@pytest.mark.parametrize(
+    ("target", "path", "query"),
+    [
+        ("/", "/", None),
+        ("/?", "/", None),
+        ("/a?b?c", "/a", "b?c"),
+        ("//a/b", "//a/b", None),
+        ("/a://b", "/a://b", None),
+        ("*", "*", None),
+        ("http://h", "/", None),
+        ("http://h/p?q=1", "/p", "q=1"),
+        ("http://h?q=1", "/", "q=1"),
+        ("h:443", None, None),
+    ],
+)
+def test_the_four_forms_of_a_target(target: str, path: str | None, query: str | None) -> None:
+    """RFC 9112 section 3.2."""
+    found = attributes(exchange("CONNECT" if target == "h:443" else "GET", target))
+    assert (found.get("url.path"), found.get("url.query")) == (path, query)
+
+
+@pytest.mark.parametrize(
+    ("target", "host", "full", "address", "port"),
+    [
+        ("/a", "h", "http://h/a", "h", 80),
+        ("/a", "h:81", "http://h:81/a", "h", 81),
+        ("/a", "[::1]:81", "http://[::1]:81/a", "::1", 81),
+        ("/a", "", "http://[2001:db8::2]:40000/a", "2001:db8::2", 40000),
+        ("*", "h", "http://h", "h", 80),
+        ("http://u:p@x/a", "h", "http://REDACTED:REDACTED@x/a", "x", 80),
+        ("https://x/a", "h", "https://x/a", "x", 443),
+        ("h:99999", "h:99999", None, "h", 80),
+    ],
+)
+def test_url_full_and_server_of_a_client(target: str, host: str, full: str | None, address: str, port: int) -> None:
+    """Absolute-form wins over Host; no Host means the peer."""
+    method = "CONNECT" if target.startswith("h:") else "GET"
+    found = attributes(exchange(method, target, serving=False, headers={"host": host} if host else {}), V6)
+
+    assert (found.get("url.full"), found["server.address"], found["server.port"]) == (full, address, port)
+
+
+@pytest.mark.parametrize(
+    ("headers", "client"),
+    [
+        ({"x-forwarded-for": "192.0.2.7, 10.0.0.9"}, "192.0.2.7"),
+        ({"x-forwarded-for": "192.0.2.7:1234"}, "192.0.2.7"),
+        ({"forwarded": 'proto=https;for="[2001:db8::9]:47"; by=x, for=1.1.1.1', "x-forwarded-for": "9"}, "2001:db8::9"),
+        ({"forwarded": "proto=https"}, "10.0.0.2"),
+    ],
+)
+def test_the_client_behind_a_proxy(headers: dict[str, str], client: str) -> None:
+    """Forwarded wins over X-Forwarded-For; the peer stays network.peer.address."""
+    found = attributes(exchange(headers=headers))
+
+    assert (found["client.address"], found["network.peer.address"]) == (client, "10.0.0.2")
+    assert ("client.port" in found) == (client == "10.0.0.2")

@@ -1,0 +1,72 @@
+"""Secrets in URLs do not get past the redactor; everything else does, as it was sent."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from otelbpf.tracing.redact import REDACTED, Redactor
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "AWSAccessKeyId",
+        "Signature",
+        "sig",
+        "X-Goog-Signature",
+        "X-Amz-Security-Token",
+        "token",
+        "access_token",
+        "accessToken",
+        "user.password",
+        "newPassword",
+        "api-key",
+        "api_key",
+        "apikey",
+        "APIKey",
+        "client_secret",
+        "sessionid",
+        "JWT",
+        "pass%77ord",
+        "secret[]",
+    ],
+)
+def test_secret_looking_keys_lose_their_value(key: str) -> None:
+    """The key stays as it was sent."""
+    assert Redactor().query(f"a=1&{key}=hunter2&b") == f"a=1&{key}={REDACTED}&b"
+
+
+@pytest.mark.parametrize(
+    "query", ["", "a", "a=1&b=2", "author=me&keyboard=us&monkey=1&tokenize=1", "q=token", "token="]
+)
+def test_other_queries_stay_as_they_were(query: str) -> None:
+    """Not even re-encoded; an empty secret is none."""
+    assert Redactor().query(query) == query
+
+
+@pytest.mark.parametrize(
+    ("url", "clean"),
+    [
+        ("http://u:p@h/x?token=1#f", "http://REDACTED:REDACTED@h/x?token=REDACTED"),
+        ("http://u@h/", "http://REDACTED:REDACTED@h/"),
+        ("http://h/a@b", "http://h/a@b"),
+        ("http://h/?mail=a@b", "http://h/?mail=a@b"),
+    ],
+)
+def test_user_information_goes(url: str, clean: str) -> None:
+    """Only what stands before the host."""
+    assert Redactor().url(url) == clean
+
+
+@given(st.text(), st.text(alphabet="abcdefgh0123456789", min_size=8))
+def test_a_planted_secret_never_survives(noise: str, secret: str) -> None:
+    """Whatever stands around it."""
+    noise = noise.replace(secret, "")
+    assert secret not in Redactor().query(f"{noise}&password={secret}")
+
+
+def test_keys_can_be_chosen() -> None:
+    """A setting replaces the list."""
+    assert Redactor(["pin"]).query("pin=1234&token=x") == f"pin={REDACTED}&token=x"
