@@ -1,4 +1,4 @@
-"""One connection's conversation: which protocol it speaks, its messages in pairs, and what happens when bytes go missing.
+"""One connection's conversation: which protocol it speaks, its messages in pairs, and what to do when bytes are missing.
 
     listening ── a request begins ──► speaking ── 101, CONNECT ──► opaque
         ▲                                │
@@ -201,7 +201,7 @@ class Session:
         return self._begin(sent, offset, data)
 
     def _may_begin(self, sent: bool, piece: Piece) -> bool:
-        """Within a turn only the requests' side is worth a look: uploads before the first whole request are many calls."""
+        """Within a turn only the requests' side is worth a look: the rest of an upload can be many calls."""
         return sent is not self.serving and detect.looks_like_request(piece.data) is detect.Verdict.YES
 
     def _begin(self, sent: bool, offset: int, data: bytes) -> list[Exchange]:
@@ -213,7 +213,7 @@ class Session:
         return self._speak(sent, Piece(offset, data))
 
     def _strike(self, sent: bool) -> list[Exchange]:
-        """A turn began with something else. A response is no strike: its request may have come before the first sight."""
+        """A turn began with something else. A response is none: its request may have come before the first sight."""
         if sent is self.serving and not self._in_step:
             return []
         self._strikes += 1
