@@ -1,0 +1,157 @@
+"""Which source of a setting wins, and that every value knows where it comes from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from otelbpf.config.load import Loaded, load
+from otelbpf.config.table import table
+from otelbpf.errors import ConfigError
+
+
+def _load(environment: dict[str, str] | None = None, **flags: object) -> Loaded:
+    given = {name.replace("__", "."): value for name, value in flags.items()}
+    return load(file=None, environment=environment or {}, flags=given)
+
+
+def _refused(environment: dict[str, str]) -> str:
+    with pytest.raises(ConfigError) as caught:
+        _load(environment)
+    return str(caught.value)
+
+
+def test_defaults_when_nothing_is_given() -> None:
+    loaded = _load()
+
+    assert set(loaded.origins.values()) == {"default"}
+    assert list(loaded.origins) == list(table())
+    assert loaded.settings.health.listen == "127.0.0.1:9464"
+
+
+def test_each_source_wins_over_the_one_before(tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text("log: {level: warn}\ncapture:\n  sockets: 2000\n  tier: kprobe\n")
+    environment = {"OTELBPF_LOG_LEVEL": "error", "OTELBPF_CAPTURE_SOCKETS": "3000"}
+
+    loaded = load(file=str(path), environment=environment, flags={"capture.tier": "tracepoint"})
+
+    assert loaded.settings.log.level == "error"
+    assert loaded.settings.capture.sockets == 3000
+    assert loaded.settings.capture.tier == "tracepoint"
+    assert {key: origin for key, origin in loaded.origins.items() if origin != "default"} == {
+        "log.level": "environment OTELBPF_LOG_LEVEL",
+        "capture.sockets": "environment OTELBPF_CAPTURE_SOCKETS",
+        "capture.tier": "flag --tier",
+    }
+    only_file = load(file=str(path), environment={}, flags={})
+    assert only_file.origins["log.level"] == f"file {path}:1"
+    assert only_file.origins["capture.tier"] == f"file {path}:4"
+
+
+def test_the_file_may_be_named_by_its_variable(tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text("log: {level: warn}\n")
+
+    loaded = _load({"OTELBPF_CONFIG": str(path)})
+
+    assert loaded.settings.log.level == "warn"
+
+
+@pytest.mark.parametrize("key", list(table()))
+def test_every_setting_can_be_given_by_its_own_variable_as_it_is_printed(key: str) -> None:
+    row = table()[key]
+    text = row.show(row.default)
+
+    loaded = _load({row.variable: text})
+
+    section, name = key.split(".")
+    assert getattr(getattr(loaded.settings, section), name) == row.default
+    assert loaded.origins[key] == (f"environment {row.variable}" if text else "default")
+
+
+@pytest.mark.parametrize(
+    ("variable", "text", "key", "value"),
+    [
+        ("OTEL_TRACES_EXPORTER", "otlp,console", "export.to", ("otlp", "console")),
+        ("OTEL_BSP_SCHEDULE_DELAY", "250", "export.delay_seconds", 0.25),
+        ("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "17", "export.batch_spans", 17),
+        ("OTEL_TRACES_SAMPLER", "traceidratio", "sampling.sampler", "traceidratio"),
+        ("OTEL_TRACES_SAMPLER_ARG", "0.5", "sampling.ratio", 0.5),
+        ("OTEL_RESOURCE_ATTRIBUTES", "a=b,c=d%2Ce", "resource.attributes", {"a": "b", "c": "d,e"}),
+        ("OTEL_LOG_LEVEL", "DEBUG", "log.level", "debug"),
+        ("OTEL_EXPORTER_PROMETHEUS_PORT", "9000", "health.listen", "localhost:9000"),
+        ("OTEL_EXPORTER_PROMETHEUS_HOST", "::1", "health.listen", "[::1]:9464"),
+    ],
+)
+def test_standard_variables(variable: str, text: str, key: str, value: object) -> None:
+    loaded = _load({variable: text})
+
+    section, name = key.split(".")
+    assert getattr(getattr(loaded.settings, section), name) == value
+    assert loaded.origins[key] == f"environment {variable}"
+
+
+def test_the_projects_own_variable_wins_over_the_standard_one() -> None:
+    loaded = _load({"OTEL_LOG_LEVEL": "error", "OTELBPF_LOG_LEVEL": "debug"})
+
+    assert loaded.settings.log.level == "debug"
+    assert loaded.origins["log.level"] == "environment OTELBPF_LOG_LEVEL"
+
+
+def test_an_empty_variable_is_not_set() -> None:
+    loaded = _load({"OTEL_LOG_LEVEL": "", "OTELBPF_LOG_LEVEL": " ", "OTEL_TRACES_SAMPLER": ""})
+
+    assert loaded == _load()
+
+
+def test_bad_variables_are_all_named() -> None:
+    assert _refused(
+        {
+            "OTELBPF_FILTER_PORTS": "1",
+            "OTELBPF_FILTERS_PORTS": "0",
+            "OTEL_BSP_SCHEDULE_DELAY": "5s",
+            "OTEL_RESOURCE_ATTRIBUTES": "a",
+            "OTEL_EXPORTER_PROMETHEUS_PORT": "x",
+        }
+    ).splitlines() == [
+        "environment OTELBPF_FILTER_PORTS: unknown; did you mean OTELBPF_FILTERS_PORTS?",
+        'environment OTELBPF_FILTERS_PORTS: "0" is not a whole number, or several separated by commas, from 1 to 65535',
+        'environment OTEL_BSP_SCHEDULE_DELAY: "5s" is not a whole number of milliseconds, from 0 to 3600000',
+        'environment OTEL_RESOURCE_ATTRIBUTES: "a" is not pairs such as deployment.environment.name=test,team=shop',
+        'environment OTEL_EXPORTER_PROMETHEUS_PORT: "localhost:x" is not HOST:PORT such as 127.0.0.1:9464 or '
+        "[::1]:9464, or off",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("environment", "problem"),
+    [
+        (
+            {"OTELBPF_CAPTURE_RING_BYTES": "100000"},
+            "capture.ring_bytes (environment OTELBPF_CAPTURE_RING_BYTES): 100000 is not a power of two; "
+            "the next one is 131072",
+        ),
+        (
+            {"OTELBPF_LIMITS_HEAD_BYTES": "4KiB"},
+            "limits.head_bytes (environment OTELBPF_LIMITS_HEAD_BYTES): less than capture.head_limit_bytes, "
+            "so that copied bytes would be thrown away",
+        ),
+        (
+            {"OTEL_TRACES_EXPORTER": "otlp,otlp"},
+            "export.to (environment OTEL_TRACES_EXPORTER): otlp is named twice",
+        ),
+        (
+            {"OTEL_TRACES_EXPORTER": "otlp,none"},
+            "export.to (environment OTEL_TRACES_EXPORTER): none stands alone; leave it out, or leave the others out",
+        ),
+        (
+            {"OTELBPF_EXPORT_TO": "console,file:-"},
+            "export.to (environment OTELBPF_EXPORT_TO): console and file:- both write to standard output; "
+            "give the file a path",
+        ),
+    ],
+)
+def test_settings_must_fit_each_other(environment: dict[str, str], problem: str) -> None:
+    assert _refused(environment) == problem
