@@ -4,13 +4,14 @@
     requests begun                               =  spans handed to exporters + spans lost before, by reason
     spans handed to an exporter                  =  spans exported + spans lost there, by reason
 
-Counting is a dict update on the one thread that owns the stage. Exporters count on their own threads into their own
-dicts; readers add up, so no lock is needed.
+Counting is a dict update on the one thread that owns the stage. Exporters keep accounts of their own, each with a lock,
+because spans come in on one thread and go out on another.
 """
 
 from __future__ import annotations
 
 import enum
+import threading
 from collections import Counter
 
 
@@ -85,9 +86,11 @@ class Ledger:
 
 
 class ExportAccount:
-    """What one exporter did; written only by the exporter's side of its queue."""
+    """What one exporter did; written only by the exporter, with the lock held, so that it balances at every moment."""
 
     def __init__(self) -> None:
+        self.lock = threading.RLock()
+        """Take it to read several numbers that must agree."""
         self.accepted = 0
         """Spans handed to it."""
         self.exported = 0
@@ -100,4 +103,5 @@ class ExportAccount:
 
     def balance(self) -> int:
         """Spans in no column; 0 when the account is right."""
-        return self.accepted - self.exported - self.lost.total() - self.queued
+        with self.lock:
+            return self.accepted - self.exported - self.lost.total() - self.queued

@@ -7,6 +7,8 @@ import enum
 import msgspec
 
 AttributeValue = str | int | float | bool | tuple[str, ...]
+"""Of one type for one key, always, as the conventions demand: exporters remember encodings by (key, value), and Python
+holds 1, 1.0 and True for equal."""
 
 
 class Kind(enum.IntEnum):
