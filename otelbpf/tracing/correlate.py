@@ -1,8 +1,8 @@
 """Joins the two ends of one connection when both are on this host: the server's span becomes the client's child.
 
-Nothing is guessed. The ends find each other by the connection's two initial sequence numbers, which both kernels' sockets
-hold, crosswise, and which no translation of addresses in between can confuse; a request is found by its stream offset,
-which both ends count alike. Whichever span is made first leaves the ids for the other. A connection that was
+Nothing is guessed. The ends find each other by the connection's two initial sequence numbers, which both sockets hold,
+crosswise, and which no translation of addresses in between can confuse; a request is found by its stream offset, which
+both ends count alike. Whichever span is made first leaves the ids for the other. A connection that was
 open before the probes has no common origin of offsets, and is not joined.
 """
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from itertools import pairwise
 from urllib.parse import unquote_plus
 
 REDACTED = "REDACTED"
@@ -90,9 +91,7 @@ class Redactor:
             known = (
                 lowered in self._secret
                 or any(word in self._secret for word in words)
-                or any(
-                    f"{a}_{b}" in self._secret or a + b in self._secret for a, b in zip(words, words[1:], strict=False)
-                )
+                or any(f"{a}_{b}" in self._secret or a + b in self._secret for a, b in pairwise(words))
             )
             if len(self._known) >= _MAX_KNOWN:
                 self._known.clear()

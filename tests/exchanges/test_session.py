@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.fake_kernel import BOOT_NS, FakeKernel, attributes
 
 from otelbpf.events.wire import Unseen as Why
 from otelbpf.telemetry.ledger import Lost, Unseen
 from otelbpf.tracing.span import Kind, Span, Status
+from tests.fake_kernel import BOOT_NS, FakeKernel, attributes
 
 GET = b"GET /%d HTTP/1.1\r\nHost: h\r\n\r\n"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX-Id: %d\r\n\r\nok"
@@ -94,7 +96,7 @@ def test_pipelined_requests_pair_in_order_however_they_are_cut(ask: list[int], a
     responses = b"".join(b"HTTP/1.1 %d X\r\nContent-Length: 1\r\n\r\nx" % (200 + i) for i in range(5))
     for whole, cuts, act in ((requests, ask, socket.receive), (responses, answer, socket.send)):
         edges = [0, *sorted(cut for cut in cuts if cut < len(whole)), len(whole)]
-        for a, b in zip(edges, edges[1:], strict=False):
+        for a, b in pairwise(edges):
             if b > a:
                 act(whole[a:b])
 
