@@ -1,0 +1,56 @@
+"""What every integration test may ask for, and why one would be skipped."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import stat
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from integration.harness.collector import doctor
+
+NEEDS_ROOT = "needs root: probes are loaded and namespaces made"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Without root nothing that captures can be true or false."""
+    if os.geteuid() != 0:
+        for item in items:
+            if "tier" in getattr(item, "fixturenames", ()):
+                item.add_marker(pytest.mark.skip(reason=NEEDS_ROOT))
+
+
+def tiers() -> list[str]:
+    """The capture tiers this kernel can do, as the collector itself found by trying; or the one asked for."""
+    wanted = os.environ.get("INTEGRATION_TIER")
+    if wanted:
+        return [wanted]
+    if os.geteuid() != 0:
+        return ["tracepoint"]
+    return [tier["name"] for tier in doctor()["tiers"] if tier["works"]]
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """A test that captures runs once in every tier this kernel can do."""
+    if "tier" in metafunc.fixturenames:
+        metafunc.parametrize("tier", tiers(), scope="module")
+
+
+@pytest.fixture
+def run() -> str:
+    """What tells this test's requests from all others on the host."""
+    return secrets.token_hex(4)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder of the test's own that servers can read after they gave up being root."""
+    above = [path for path in tmp_path.parents if path.is_relative_to(tempfile.gettempdir())]
+    for path in (tmp_path, *above):
+        mode = stat.S_IMODE(path.stat().st_mode)
+        if mode & 0o055 != 0o055 and path != Path(tempfile.gettempdir()):
+            path.chmod(mode | 0o055)
+    return tmp_path

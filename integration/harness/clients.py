@@ -1,0 +1,120 @@
+"""Real clients, each told a plan: they ask, and note what they asked and got, by their own clocks."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import msgspec
+
+from integration.harness.plan import Answer, Request, read_log, write_plan
+from integration.harness.processes import Running, python
+from integration.harness.programs import SOURCES, go_program, java_classes, tool
+
+
+class Asked(msgspec.Struct, frozen=True, kw_only=True):
+    """A plan carried out by one process."""
+
+    client: str
+    pid: int
+    service: str
+    requests: list[Request]
+    answers: dict[str, Answer]
+
+
+Argv = Callable[[Path, Path, int], Sequence[str | Path]]
+"""PLAN, LOG and the number of requests at a time -> the command."""
+
+ARGV: dict[str, Argv] = {
+    "requests": lambda plan, log, n: [python(), "-m", "integration.programs.client_requests", plan, log, str(n)],
+    "httpx": lambda plan, log, n: [python(), "-m", "integration.programs.client_httpx", plan, log, str(n)],
+    "aiohttp": lambda plan, log, n: [python(), "-m", "integration.programs.client_aiohttp", plan, log, str(n)],
+    "fetch": lambda plan, log, n: [tool("node", "nodejs"), SOURCES / "client.mjs", plan, log, str(n)],
+    "go": lambda plan, log, n: [go_program("client.go"), plan, log, str(n)],
+    "java": lambda plan, log, n: [
+        tool("java", "default-jdk-headless"), "-Xshare:auto", "-XX:TieredStopAtLevel=1", "-cp",
+        java_classes("Client.java"), "Client", plan, log, str(n),
+    ],
+}  # fmt: skip
+
+CLIENTS = (*ARGV, "curl")
+CANNOT: dict[str, tuple[str, ...]] = {}
+"""What a client's library refuses to send."""
+
+
+def ask(client: str, requests: list[Request], folder: Path, *, concurrency: int = 8, name: str = "") -> Asked:
+    """Run `client` over the plan to its end; every request must have been answered."""
+    asking = Asking(client, requests, folder, concurrency=concurrency, name=name)
+    return asking.finished()
+
+
+class Asking:
+    """A client at work on its plan."""
+
+    def __init__(
+        self, client: str, requests: list[Request], folder: Path, *, concurrency: int = 8, name: str = ""
+    ) -> None:
+        self.client, self.requests = client, requests
+        self.name = name or f"client-{client}"
+        self.plan, self.log = folder / f"{self.name}.plan", folder / f"{self.name}.log"
+        write_plan(self.plan, requests)
+        argv = curl(requests, folder, self.name) if client == "curl" else ARGV[client](self.plan, self.log, concurrency)
+        self.started_ns = time.time_ns()
+        self.running = Running(argv, folder=folder, name=self.name, environment={"OTEL_SERVICE_NAME": self.name})
+
+    def finished(self, *, within_seconds: float = 90.0) -> Asked:
+        """Wait for its end; a request without an answer is the workload's own failure."""
+        with self.running:
+            status = self.running.wait(within_seconds=within_seconds)
+        if self.client == "curl":
+            curl_log(self.running.output(), self.requests, self.log, self.started_ns)
+        assert status == 0, f"{self.name} ended with {status}:\n{self.running.output()[-3000:]}"
+        answers = read_log(self.log)
+        assert answers.keys() == {request.id for request in self.requests}, "a client lost requests of its plan"
+        failed = [answer for answer in answers.values() if answer.error]
+        assert not failed, f"{len(failed)} requests failed, the first: {failed[0]}"
+        return Asked(
+            client=self.client, pid=self.running.pid, service=self.name, requests=self.requests, answers=answers
+        )
+
+
+# curl reports its times as seconds since it began a transfer, and nothing of when that was: all it can say is that
+# each lay between the start and the end of the process.
+WRITE_OUT = '{"status": %{http_code}, "body": %{size_download}, "peer": "%header{x-peer}", "failure": "%{errormsg}"}\\n'
+
+
+def curl(requests: list[Request], folder: Path, name: str) -> list[str | Path]:
+    """One curl process for the whole plan, on as few connections as it can."""
+    options: list[str] = []
+    for request in requests:
+        lines = ["next"] if options else []
+        lines += ["head" if request.method == "HEAD" else f'request = "{request.method}"', f'url = "{request.url}"']
+        lines += ['output = "/dev/null"', "globoff", "silent"]
+        lines += [f'header = "{key}: {value}"' for key, value in request.headers.items()]
+        if request.body or request.chunked:
+            body = folder / f"body-{request.body}"
+            body.write_bytes(b"x" * request.body)
+            lines += [f'data-binary = "@{body}"', 'header = "Content-Type: application/octet-stream"']
+            if request.chunked:
+                lines.append('header = "Transfer-Encoding: chunked"')
+        lines.append("write-out = " + json.dumps(WRITE_OUT).replace("\\\\n", "\\n"))
+        options += lines
+    config = folder / f"{name}.config"
+    config.write_text("\n".join(options) + "\n")
+    return [tool("curl", "curl"), "--disable", "--no-progress-meter", "--config", config]
+
+
+def curl_log(output: str, requests: list[Request], log: Path, started_ns: int) -> None:
+    """What curl wrote per transfer, in the order of the plan, as a log. Its output is all on one channel."""
+    lines = [json.loads(line) for line in output.splitlines() if line.startswith('{"status"')]
+    ended_ns = time.time_ns()
+    answers = [
+        Answer(
+            id=request.id, status=line["status"], body=line["body"], start_ns=started_ns, end_ns=ended_ns,
+            peer=line["peer"], error=line["failure"],
+        )
+        for request, line in zip(requests, lines, strict=True)
+    ]  # fmt: skip
+    log.write_bytes(b"".join(msgspec.json.encode(answer) + b"\n" for answer in answers))

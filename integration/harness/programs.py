@@ -1,0 +1,67 @@
+"""The workload's own small programs, compiled once into the cache and again when their source changes."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from integration.harness.processes import CACHE, ROOT
+
+SOURCES = ROOT / "integration" / "programs"
+
+
+def tool(name: str, package: str, *elsewhere: str) -> str:
+    """The path of a program this test needs; the test is skipped, with the package to install, where it is missing."""
+    found = shutil.which(name) or next((path for path in elsewhere if Path(path).exists()), None)
+    if found is None:
+        pytest.skip(f"{name} is not installed (Debian package {package})")
+    return found
+
+
+def go() -> str:
+    """The Go toolchain."""
+    return tool("go", "golang-go", "/usr/local/go/bin/go")
+
+
+def built(source: str, make: str) -> Path:
+    """Where the product of `source` lies: a folder named by the source and its digest."""
+    digest = hashlib.sha256((SOURCES / source).read_bytes() + make.encode()).hexdigest()[:16]
+    return CACHE / "programs" / f"{source.replace('.', '-')}-{digest}"
+
+
+def go_program(source: str) -> Path:
+    """`source` compiled by Go, statically, so that it runs on any kernel's guest as well."""
+    place = built(source, "go")
+    if not (place / "program").exists():
+        place.mkdir(parents=True, exist_ok=True)
+        environment = {**os.environ, "GOTOOLCHAIN": "local", "CGO_ENABLED": "0", "GO111MODULE": "off"}
+        command = [go(), "build", "-o", str(place / "building"), str(SOURCES / source)]
+        subprocess.run(command, check=True, env=environment)
+        (place / "building").rename(place / "program")
+    return place / "program"
+
+
+def c_program(source: str) -> Path:
+    """`source` compiled by clang, which BCC's package brings along."""
+    place = built(source, "c")
+    if not (place / "program").exists():
+        place.mkdir(parents=True, exist_ok=True)
+        compiler = tool("clang", "clang", "/usr/bin/clang-14", "/usr/bin/cc")
+        command = [compiler, "-O1", "-Wall", "-Werror", "-o", str(place / "building"), str(SOURCES / source)]
+        subprocess.run(command, check=True)
+        (place / "building").rename(place / "program")
+    return place / "program"
+
+
+def java_classes(source: str) -> Path:
+    """The folder of `source`'s classes, for `java -cp`."""
+    place = built(source, "java")
+    if not (place / source.replace(".java", ".class")).exists():
+        place.mkdir(parents=True, exist_ok=True)
+        subprocess.run([tool("javac", "default-jdk-headless"), "-d", place, SOURCES / source], check=True)
+    return place

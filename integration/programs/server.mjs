@@ -1,0 +1,30 @@
+// The workload's server on node's http, on IPv4 and IPv6. Usage: server.mjs PORT
+import http from "node:http";
+
+const port = Number(process.argv[2]);
+
+async function answer(request, response) {
+  const wish = new URL(request.url, "http://host").searchParams;
+  const number = (name, otherwise) => (/^\d+$/.test(wish.get(name) ?? "") ? Number(wish.get(name)) : otherwise);
+  let received = 0;
+  for await (const piece of request) received += piece.length;
+  await new Promise((resolve) => setTimeout(resolve, number("delay", 0)));
+  const status = number("status", 200);
+  const size = number("size", 2);
+  const headers = {
+    "X-Peer": `${process.pid} ${request.socket.remoteAddress} ${request.socket.remotePort}`,
+    "X-Received": String(received),
+  };
+  if (status === 204 || status === 304) {
+    response.writeHead(status, headers).end();
+  } else if (number("chunked", 0)) {
+    response.writeHead(status, headers);
+    for (let begin = 0; begin < size; begin += 1000) response.write("y".repeat(Math.min(1000, size - begin)));
+    response.end();
+  } else {
+    response.writeHead(status, { ...headers, "Content-Length": size });
+    response.end(request.method === "HEAD" ? undefined : "y".repeat(size));
+  }
+}
+
+for (const host of ["127.0.0.1", "::1"]) http.createServer(answer).listen(port, host);
