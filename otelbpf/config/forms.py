@@ -167,4 +167,4 @@ def list_of(item: Form) -> Form:
     def show(values: tuple[object, ...]) -> str:
         return ",".join(map(item.show, values))
 
-    return Form(f"{item.expected}, or several separated by commas", read, show, item)
+    return Form(item.expected, read, show, item)

@@ -39,12 +39,12 @@ class Row(msgspec.Struct, frozen=True):
     @property
     def expected(self) -> str:
         """What a value must be, in words, bounds included."""
-        return _in_words(self.form, self.bounds)
+        return self._in_words(self.form)
 
     @property
     def item_expected(self) -> str:
         """What one item of a list must be."""
-        return _in_words(self.form.item or self.form, self.bounds)
+        return self._in_words(self.form.item or self.form)
 
     def show(self, value: Any) -> str:
         """The value as a user would write it."""
@@ -56,10 +56,10 @@ class Row(msgspec.Struct, frozen=True):
         try:
             value = form.read(text.strip())
         except ValueError:
-            raise ValueError(f"{_quote(text)} is not {_in_words(form, self.bounds)}") from None
+            raise ValueError(f"{_quote(text)} is not {self._in_words(form)}") from None
         items = value if form.item else (value,)
         if not form.pairs and not all(map(self._within, items)):
-            raise ValueError(f"{_quote(text)} is not {_in_words(form, self.bounds)}")
+            raise ValueError(f"{_quote(text)} is not {self._in_words(form)}")
         return self.count(value)
 
     def read_item(self, text: str) -> Any:
@@ -79,6 +79,14 @@ class Row(msgspec.Struct, frozen=True):
             raise ValueError(f"{len(value)} items are too many; at most {self.most}")
         return value
 
+    def _in_words(self, form: Form) -> str:
+        one = form.item or form
+        low, high = self.bounds.ge, self.bounds.le
+        words = one.expected
+        if low is not None and high is not None:
+            words += f" ({one.show(low)} to {one.show(high)})"
+        return f"{words}, or several separated by commas" if form.item else words
+
     def _within(self, value: Any) -> bool:
         low, high = self.bounds.ge, self.bounds.le
         return (low is None or value >= low) and (high is None or value <= high)
@@ -87,14 +95,6 @@ class Row(msgspec.Struct, frozen=True):
 def _quote(text: str) -> str:
     short = text if len(text) <= 80 else text[:77] + "..."
     return '"' + short.encode("unicode_escape").decode("ascii") + '"' if not short.isprintable() else f'"{short}"'
-
-
-def _in_words(form: Form, bounds: msgspec.Meta) -> str:
-    show = (form.item or form).show
-    low, high = bounds.ge, bounds.le
-    if low is not None and high is not None:
-        return f"{form.expected}, from {show(low)} to {show(high)}"
-    return form.expected
 
 
 def _parts(hint: Any) -> tuple[Any, list[Any]]:

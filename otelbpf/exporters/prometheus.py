@@ -1,7 +1,8 @@
 """The ledger as Prometheus metrics: one collector that reads the counters when it is asked, and keeps none of its own.
 
-The ledger's dicts are written by other threads while they are read here; each is copied first, which nothing can
-interrupt. Between two copies a counter may move, so the balances are exact only while no request is under way.
+The ledger's dicts are written by the pipeline's thread while they are read here; each is copied first, which nothing
+can interrupt. Between two copies a counter may move, so its balances are exact only while no request is under way; an
+exporter's account has a lock and balances always.
 """
 
 from __future__ import annotations
@@ -51,37 +52,38 @@ class LedgerMetrics(Collector):
 
     def _bytes(self) -> Iterator[Metric]:
         ledger = self._ledger
-        unseen = _plain(ledger.unseen_bytes)
+        kernel, seen, unseen = ledger.kernel_bytes, ledger.seen_bytes, _plain(ledger.unseen_bytes)
         metric = CounterMetricFamily(
             "otelbpf_bytes",
             "Bytes of traced connections: seen, or not seen and why.",
             labels=("outcome", "reason"),
         )
-        metric.add_metric(("seen", ""), ledger.seen_bytes)
+        metric.add_metric(("seen", ""), seen)
         for reason, count in unseen.items():
             metric.add_metric(("unseen", reason), count)
         yield metric
-        yield _counter("otelbpf_kernel_bytes", "Bytes the kernel says were sent or received.", ledger.kernel_bytes)
+        yield _counter("otelbpf_kernel_bytes", "Bytes the kernel says were sent or received.", kernel)
         yield _gauge(
             "otelbpf_bytes_difference",
             "Kernel bytes that are in no column of otelbpf_bytes_total; 0 when the account is right.",
-            ledger.bytes_balance(),
+            kernel - seen - sum(unseen.values()),
         )
 
     def _requests(self) -> Iterator[Metric]:
         ledger = self._ledger
-        yield _counter("otelbpf_requests", "Requests whose beginning was seen.", ledger.requests_begun)
-        yield _counter("otelbpf_spans", "Spans handed to the exporters.", ledger.spans)
+        begun, spans, lost = ledger.requests_begun, ledger.spans, _plain(ledger.spans_lost)
+        yield _counter("otelbpf_requests", "Requests whose beginning was seen.", begun)
+        yield _counter("otelbpf_spans", "Spans handed to the exporters.", spans)
         yield _by(
             "otelbpf_spans_lost",
             "Requests that did not become a span, by reason.",
             "reason",
-            _plain(ledger.spans_lost),
+            lost,
         )
         yield _gauge(
             "otelbpf_requests_open",
             "Requests begun and neither a span nor lost yet; 0 once every exchange has ended.",
-            ledger.requests_balance(),
+            begun - spans - sum(lost.values()),
         )
 
     def _kernel(self) -> Iterator[Metric]:
@@ -144,14 +146,16 @@ def _exporters(accounts: Mapping[str, ExportAccount]) -> Iterable[Metric]:
         labels=("exporter",),
     )
     for name, account in accounts.items():
-        accepted.add_metric((name,), account.accepted)
-        spans.add_metric((name, "exported", ""), account.exported)
-        for reason, count in _plain(account.lost).items():
+        with account.lock:
+            lost = _plain(account.lost)
+            accepted.add_metric((name,), account.accepted)
+            spans.add_metric((name, "exported", ""), account.exported)
+            failures.add_metric((name,), account.failures)
+            queued.add_metric((name,), account.queued)
+            queued_bytes.add_metric((name,), account.queued_bytes)
+            difference.add_metric((name,), account.balance())
+        for reason, count in lost.items():
             spans.add_metric((name, "lost", reason), count)
-        failures.add_metric((name,), account.failures)
-        queued.add_metric((name,), account.queued)
-        queued_bytes.add_metric((name,), account.queued_bytes)
-        difference.add_metric((name,), account.balance())
     return accepted, spans, failures, queued, queued_bytes, difference
 
 

@@ -90,13 +90,13 @@ def test_each_form_of_value(tmp_path: Path, text: str, value: object) -> None:
         ),
         (
             "filters:\n  ports: [80, 99999]\n",
-            'c.yaml:2:15: filters.ports: "99999" is not a whole number, from 1 to 65535',
+            'c.yaml:2:15: filters.ports: "99999" is not a whole number (1 to 65535)',
         ),
         ("filters:\n  ports: 80\n", "c.yaml:2:10: filters.ports is a list; write [80]"),
         ("filters:\n  ports:\n", "c.yaml:2:9: filters.ports is a list; write []"),
         (
             "filters:\n  ports: [[80]]\n",
-            "c.yaml:2:11: filters.ports: each item must be a whole number, from 1 to 65535",
+            "c.yaml:2:11: filters.ports: each item must be a whole number (1 to 65535)",
         ),
         ("log:\n  level: loud\n", 'c.yaml:2:10: log.level: "loud" is not one of debug, info, warn, error'),
         (

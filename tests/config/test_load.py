@@ -117,8 +117,8 @@ def test_bad_variables_are_all_named() -> None:
         }
     ).splitlines() == [
         "environment OTELBPF_FILTER_PORTS: unknown; did you mean OTELBPF_FILTERS_PORTS?",
-        'environment OTELBPF_FILTERS_PORTS: "0" is not a whole number, or several separated by commas, from 1 to 65535',
-        'environment OTEL_BSP_SCHEDULE_DELAY: "5s" is not a whole number of milliseconds, from 0 to 3600000',
+        'environment OTELBPF_FILTERS_PORTS: "0" is not a whole number (1 to 65535), or several separated by commas',
+        'environment OTEL_BSP_SCHEDULE_DELAY: "5s" is not a whole number of milliseconds (0 to 3600000)',
         'environment OTEL_RESOURCE_ATTRIBUTES: "a" is not pairs such as deployment.environment.name=test,team=shop',
         'environment OTEL_EXPORTER_PROMETHEUS_PORT: "localhost:x" is not HOST:PORT such as 127.0.0.1:9464 or '
         "[::1]:9464, or off",
