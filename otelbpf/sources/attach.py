@@ -1,0 +1,101 @@
+"""Starts the loader, takes over what it attached, and lets go of it again."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from types import TracebackType
+
+import msgspec
+
+from otelbpf import errors
+from otelbpf.sources import kprobes
+from otelbpf.sources.loader import Loaded, Order
+
+_MAX_DESCRIPTORS = 64
+_ANSWER_BYTES = 1 << 17
+
+
+def probes_folder() -> Path:
+    """Where the C sources are: beside the package in a checkout, inside it when installed."""
+    package = Path(__file__).resolve().parent.parent
+    installed = package / "_probes"
+    return installed if installed.is_dir() else package.parent / "probes"
+
+
+class Attachment:
+    """The probes' descriptors: maps by name in `maps`, programs attached until `detach` or the process's end."""
+
+    def __init__(self, *, tier: str, ring_bytes: int, max_sockets: int, probes: Path | None = None) -> None:
+        """Compiles and attaches; `tier` is kprobe or tracepoint. Raises the error the loader met."""
+        self.tier = tier
+        self.maps: dict[str, int] = {}
+        self._programs: list[int] = []
+        order = Order(tier=tier, probes=str(probes or probes_folder()), ring_bytes=ring_bytes, max_sockets=max_sockets)
+        loaded, descriptors = _ask_loader(order)
+        if loaded.error:
+            for descriptor in descriptors:
+                os.close(descriptor)
+            raise getattr(errors, loaded.error, errors.KernelError)(loaded.problem, loaded.remedy)
+        self.probes = loaded.attached
+        """What is attached: "function or tracepoint:program"."""
+        self.maps = dict(zip(loaded.maps, descriptors, strict=False))
+        self._programs = descriptors[len(loaded.maps) :]
+        self._events = loaded.events
+
+    def __enter__(self) -> Attachment:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def detach(self) -> None:
+        """No program runs any more; the maps stay."""
+        for descriptor in self._programs:
+            os.close(descriptor)
+        self._programs = []
+        if self._events:
+            kprobes.remove(self._events)
+            self._events = []
+
+    def close(self) -> None:
+        """Detach and let the maps go; harmless when called twice."""
+        self.detach()
+        for descriptor in self.maps.values():
+            os.close(descriptor)
+        self.maps = {}
+
+
+def _ask_loader(order: Order) -> tuple[Loaded, list[int]]:
+    ours, theirs = socket.socketpair()
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    with ours:
+        with theirs:
+            loader = subprocess.Popen(
+                [sys.executable, "-m", "otelbpf.sources.loader"],
+                stdin=theirs.fileno(),
+                stdout=subprocess.DEVNULL,
+                env=environment,
+                start_new_session=True,
+            )
+        ours.send(msgspec.json.encode(order))
+        answer, descriptors = _receive(ours)
+        status = loader.wait()
+    if not answer:
+        raise errors.KernelError(f"the loader ended with status {status} and said nothing", "run otelbpf doctor")
+    return msgspec.json.decode(answer, type=Loaded), descriptors
+
+
+def _receive(channel: socket.socket) -> tuple[bytes, list[int]]:
+    answer, descriptors = bytearray(), []
+    while True:
+        data, more, _, _ = socket.recv_fds(channel, _ANSWER_BYTES, _MAX_DESCRIPTORS)
+        descriptors += more
+        if not data:
+            return bytes(answer), descriptors
+        answer += data

@@ -1,0 +1,259 @@
+"""The running kernel as a source: attaches the probes, reads their ring, and writes back what user space wants.
+
+Records come as the probes made them. Added here, because only user space knows: CLOCK, HOST, IDENTITY behind every
+PROCESS record, LOSSES, and a last STATE record for each socket whose end the ring could not take or that is still open
+when the source stops.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import struct
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+from otelbpf.errors import OtelbpfError
+from otelbpf.events import wire
+from otelbpf.events.encode import encode_clock, encode_host, encode_identity, encode_losses
+from otelbpf.events.types import Host, Identity
+from otelbpf.sources import kprobes, maps
+from otelbpf.sources.attach import Attachment
+from otelbpf.sources.cgroups import cgroup_id
+from otelbpf.sources.privileges import drop_privileges
+from otelbpf.sources.ring import Ring
+from otelbpf.sources.sockets import ENTRY, Life, Mark, SocketEntry, last_word
+
+_POLL_SECONDS: Final = 0.05
+_REPORT_NS: Final = 1_000_000_000
+_BATCH_RECORDS: Final = 4096
+_SETTINGS: Final = struct.Struct("<IIIIII")
+_COMMAND: Final = struct.Struct("<QII")
+_ONE: Final = bytes(4)
+_PROCESS: Final = int(wire.Kind.PROCESS)
+
+MODE_PIDS, MODE_ASK, MODE_PORTS, MODE_CGROUPS, MODE_EXECUTABLES = 1, 2, 4, 8, 16
+_VERDICT_UNKNOWN, _VERDICT_TRACED, _VERDICT_FILTERED = 0, 1, 2
+
+Describe = Callable[[int, int, int], Identity]
+"""What can be read about process (pid, started_ns, time_ns)."""
+
+
+class LiveSource:
+    """The probes of this kernel, attached as long as the source is open."""
+
+    def __init__(
+        self,
+        *,
+        describe: Describe,
+        host: Host,
+        tier: str = "auto",
+        ports: Collection[int] = (),
+        pids: Collection[int] = (),
+        cgroups: Iterable[str] = (),
+        traced: Callable[[Identity], bool] | None = None,
+        own_ports: Iterable[int] = (),
+        head_limit_bytes: int = 8192,
+        more_limit_bytes: int = 65536,
+        ring_bytes: int = 16 << 20,
+        max_sockets: int = 65536,
+        keep_privileges: bool = False,
+        probes: Path | None = None,
+    ) -> None:
+        """Attaches the probes; raises an OtelbpfError that names the remedy when it cannot.
+
+        `traced` decides by a process's identity (executables), the other filters in the kernel; all of them must agree.
+        `own_ports` are those this process already listens at: neither end of their connections is traced.
+        Unless `keep_privileges`, this thread, and those it starts later, keep only what reading needs."""
+        self._describe = describe
+        self._host = host
+        self._traced = traced
+        self._stopping = False
+        self._closed = False
+        self._generation = 0
+        self._commanded = False
+        self._losses = b""
+        self._reported_ns = 0
+        self._lost_states = 0
+        self._cpus = _possible_cpus()
+        modes = (
+            MODE_PIDS * bool(pids or traced)
+            | MODE_ASK * bool(traced and not pids)
+            | MODE_EXECUTABLES * bool(traced)
+            | MODE_PORTS * bool(ports)
+        )
+        cgroup_ids = [cgroup_id(path) for path in cgroups]
+        modes |= MODE_CGROUPS * bool(cgroup_ids)
+        wake_bytes = max(4096, ring_bytes // 8 // self._cpus)
+        self._settings = (os.getpid(), modes, head_limit_bytes, more_limit_bytes, wake_bytes)
+        kprobes.remove_abandoned()
+        self._attachment = self._attach(tier, ring_bytes, max_sockets, probes)
+        self._maps = self._attachment.maps
+        own_namespace = os.stat("/proc/self/ns/net").st_ino
+        verdict = _VERDICT_UNKNOWN if traced else _VERDICT_TRACED
+        for name, key, value in (
+            *(("pids", pid.to_bytes(4, "little"), verdict.to_bytes(4, "little")) for pid in pids),
+            *(("ports", port.to_bytes(2, "little"), b"\1") for port in ports),
+            *(("cgroups", number.to_bytes(8, "little"), b"\1") for number in cgroup_ids),
+            *(("own_ports", port.to_bytes(4, "little"), own_namespace.to_bytes(4, "little")) for port in own_ports),
+        ):
+            maps.update(self._maps[name], key, value)
+        self._ring = Ring(self._maps["events"], ring_bytes)
+        self._poll = select.epoll()
+        self._poll.register(self._maps["events"], select.EPOLLIN)
+        self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._poll.register(self._wake, select.EPOLLIN)
+        if not keep_privileges:
+            drop_privileges()
+        # Until now the probes saw no settings, and so did nothing.
+        self._write_settings()
+
+    @property
+    def tier(self) -> str:
+        """kprobe or tracepoint."""
+        return self._attachment.tier
+
+    @property
+    def probes(self) -> list[str]:
+        """What is attached."""
+        return self._attachment.probes
+
+    def batches(self) -> Iterator[Sequence[bytes]]:
+        """See sources.base.Source."""
+        yield [self._host_record(), self._clock_record()]
+        while not self._stopping:
+            records = self._ring.read(_BATCH_RECORDS)
+            if not records:
+                self._poll.poll(_POLL_SECONDS)
+                records = self._ring.read(_BATCH_RECORDS)
+            yield self._complete(records)
+            self._flush_commands()
+        self._attachment.detach()
+        while records := self._ring.read(_BATCH_RECORDS):
+            yield self._complete(records)
+        yield [*self._last_words(at_end=True), self._clock_record(), self._losses_record()]
+
+    def stop(self) -> None:
+        """See sources.base.Source."""
+        self._stopping = True
+        if not self._closed:
+            os.eventfd_write(self._wake, 1)
+
+    def mute(self, key: bytes) -> None:
+        """See sources.base.Source."""
+        self._command(key, Mark.MUTED)
+
+    def copy_more(self, key: bytes) -> None:
+        """See sources.base.Source."""
+        self._command(key, Mark.MORE)
+
+    def close(self) -> None:
+        """See sources.base.Source."""
+        if self._closed:
+            return
+        self._closed = True
+        self._poll.close()
+        os.close(self._wake)
+        self._ring.close()
+        self._attachment.close()
+
+    def losses(self) -> tuple[tuple[int, int], ...]:
+        """The kernel's loss counters, (events, bytes) by `wire.Loss`, summed over the processors."""
+        counts = []
+        for reason in wire.Loss:
+            value = maps.lookup(self._maps["losses"], reason.to_bytes(4, "little"), 16 * self._cpus) or b""
+            pairs = list(struct.iter_unpack("<QQ", value))
+            counts.append((sum(pair[0] for pair in pairs), sum(pair[1] for pair in pairs)))
+        if self._attachment.tier == "kprobe":
+            events, count = counts[wire.Loss.NO_ENTRY]
+            counts[wire.Loss.NO_ENTRY] = (events + kprobes.missed(), count)
+        return tuple(counts)
+
+    def _attach(self, tier: str, ring_bytes: int, max_sockets: int, probes: Path | None) -> Attachment:
+        wanted = [tier] if tier != "auto" else ["kprobe", "tracepoint"] if kprobes.supported() else ["tracepoint"]
+        for name in wanted[:-1]:
+            try:
+                return Attachment(tier=name, ring_bytes=ring_bytes, max_sockets=max_sockets, probes=probes)
+            except OtelbpfError:
+                continue
+        return Attachment(tier=wanted[-1], ring_bytes=ring_bytes, max_sockets=max_sockets, probes=probes)
+
+    def _complete(self, records: list[bytes]) -> list[bytes]:
+        """The records with what user space adds: identities right behind their process records, reports when due."""
+        if any(record[0] == _PROCESS for record in records):
+            records = [more for record in records for more in self._with_identity(record)]
+        now_ns = time.monotonic_ns()
+        if now_ns - self._reported_ns >= _REPORT_NS:
+            self._reported_ns = now_ns
+            records += [self._clock_record(), self._losses_record()]
+            records += self._last_words(at_end=False)
+        return records
+
+    def _with_identity(self, record: bytes) -> Iterator[bytes]:
+        yield record
+        if record[0] != _PROCESS:
+            return
+        _, _, _, time_ns, _, _, pid, _, started_ns, _, _ = wire.PROCESS.unpack(record)
+        identity = self._describe(pid, started_ns, time_ns)
+        yield encode_identity(identity)
+        if self._traced:
+            verdict = _VERDICT_TRACED if self._traced(identity) else _VERDICT_FILTERED
+            maps.update(self._maps["pids"], pid.to_bytes(4, "little"), verdict.to_bytes(4, "little"))
+
+    def _last_words(self, *, at_end: bool) -> Iterator[bytes]:
+        """State records that the kernel could not deliver; at the end also one for every socket still open."""
+        lost_states = self.losses()[wire.Loss.RING_FULL_STATE][0]
+        if not at_end and lost_states == self._lost_states:
+            return
+        self._lost_states = lost_states
+        now_ns = time.monotonic_ns()
+        descriptor = self._maps["sockets"]
+        for key in list(maps.keys(descriptor, 8, limit=1 << 23)):
+            value = maps.lookup(descriptor, key, ENTRY.size)
+            if value is None:
+                continue
+            entry = SocketEntry.parse(value)
+            if entry.to_be_told and (at_end or entry.life == Life.GONE):
+                yield last_word(key, entry, time_ns=now_ns)
+            if entry.life == Life.GONE:
+                # The pointer may be in use again by now: then that connection will be one joined midway.
+                maps.delete(descriptor, key)
+
+    def _command(self, key: bytes, mark: Mark) -> None:
+        socket, epoch_ns = struct.unpack("<QQ", key)
+        maps.update(self._maps["commands"], struct.pack("<Q", socket), _COMMAND.pack(epoch_ns, mark, 0))
+        self._commanded = True
+
+    def _flush_commands(self) -> None:
+        if self._commanded:
+            self._commanded = False
+            self._generation = (self._generation + 1) & 0xFFFF_FFFF
+            self._write_settings()
+
+    def _write_settings(self) -> None:
+        maps.update(self._maps["settings"], _ONE, _SETTINGS.pack(*self._settings, self._generation))
+
+    def _clock_record(self) -> bytes:
+        """The pair of readings that lie closest together."""
+        pairs = []
+        for _ in range(3):
+            before = time.monotonic_ns()
+            unix_ns = time.time_ns()
+            after = time.monotonic_ns()
+            pairs.append((after - before, (before + after) // 2, unix_ns))
+        _, time_ns, unix_ns = min(pairs)
+        return encode_clock(time_ns=time_ns, offset_ns=unix_ns - time_ns)
+
+    def _losses_record(self) -> bytes:
+        return encode_losses(time_ns=time.monotonic_ns(), counts=self.losses())
+
+    def _host_record(self) -> bytes:
+        return encode_host(self._host, time_ns=time.monotonic_ns())
+
+
+def _possible_cpus() -> int:
+    """Per-CPU maps have a place for each of these, present or not: "0-3" or "0,2-3"."""
+    text = Path("/sys/devices/system/cpu/possible").read_text().strip()
+    return max(int(part.rsplit("-")[-1]) for part in text.split(",")) + 1

@@ -1,0 +1,218 @@
+"""A short-lived process of its own that compiles the probes, attaches them and hands every descriptor over.
+
+`python -m otelbpf.sources.loader` is the only place that imports bcc, so that the compiler's memory ends with it.
+Standard input is a unix socket: an `Order` comes in as JSON, a `Loaded` goes out, with the descriptors attached to it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import importlib.util
+import os
+import platform
+import socket
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from otelbpf.errors import DependencyError, KernelError, OtelbpfError, PrivilegeError
+from otelbpf.sources import kprobes, maps
+from otelbpf.sources.btf import Btf
+from otelbpf.sources.flatten import flatten
+from otelbpf.sources.offsets import defines
+
+_DISTRIBUTION = Path("/usr/lib/python3/dist-packages/bcc")
+_BPF_PROG_ARRAY_UPDATE = 0
+_PAGE_BYTES = 4096
+
+MAPS = (
+    "events",
+    "sockets",
+    "settings",
+    "losses",
+    "commands",
+    "pids",
+    "ports",
+    "cgroups",
+    "own_ports",
+    "walks",
+    "processes",
+)
+_COMMON = (
+    ("on_state", "inet_sock_set_state"),
+    ("on_state_nested", "inet_sock_set_state"),
+    ("on_destroy", "tcp_destroy_sock"),
+    ("on_exec", "sched_process_exec"),
+    ("on_exit", "sched_process_exit"),
+)
+_TRACEPOINTS = (("on_send_length", "sock_send_length"), ("on_receive_length", "sock_recv_length"))
+_KPROBES = (("on_send", "tcp_sendmsg"), ("on_receive", "tcp_recvmsg"))
+_RETURNS = (("on_send_return", "tcp_sendmsg"), ("on_receive_return", "tcp_recvmsg"))
+_PAGES = ("on_send_page", "tcp_sendpage")
+"""Until 6.4."""
+_WALKS = ("on_rest_sent", "on_rest_received")
+
+
+class Order(msgspec.Struct, frozen=True):
+    """What to load."""
+
+    tier: str
+    """kprobe or tracepoint"""
+    probes: str
+    """The folder with main.c."""
+    ring_bytes: int
+    max_sockets: int
+
+
+class Loaded(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The answer: names in the order of the descriptors, maps first."""
+
+    maps: list[str] = []
+    attached: list[str] = []
+    missing: list[str] = []
+    """Optional probes that could not be attached."""
+    events: list[str] = []
+    """Kprobe events made in tracefs, to be removed at the end."""
+    error: str = ""
+    problem: str = ""
+    remedy: str = ""
+
+
+def main() -> None:
+    """Answer one order on standard input's socket."""
+    channel = socket.socket(fileno=os.dup(0))
+    order = msgspec.json.decode(channel.recv(65536), type=Order)
+    descriptors: list[int] = []
+    with tempfile.TemporaryFile() as compiler_output:
+        _redirect_errors(compiler_output.fileno())
+        try:
+            answer, descriptors = load(order)
+        except OtelbpfError as error:
+            answer = Loaded(error=type(error).__name__, problem=error.problem, remedy=error.remedy)
+        except Exception as error:  # noqa: BLE001: the last boundary of this process: its parent tells the user
+            compiler_output.seek(0)
+            said = compiler_output.read().decode(errors="replace").strip()
+            problem = f"the probes could not be loaded: {error}"
+            answer = Loaded(error="KernelError", problem=problem, remedy=said[-4000:])
+    socket.send_fds(channel, [msgspec.json.encode(answer)], descriptors)
+    sys.stdout.flush()
+    # The descriptors live on in the other process; bcc would detach them one by one at exit.
+    os._exit(0)
+
+
+def _redirect_errors(descriptor: int) -> None:
+    """LLVM and libbpf write to standard error as they please."""
+    os.dup2(descriptor, 2)
+
+
+def load(order: Order) -> tuple[Loaded, list[int]]:
+    """Compile, load and attach; names and descriptors in the same order."""
+    if platform.machine() != "x86_64":
+        raise KernelError(f"the probes do not know {platform.machine()} processors", "only x86_64 is supported")
+    bcc = import_bcc()
+    module = _compile(bcc, order)
+    tables = {name: _map_descriptor(bcc, module, name) for name in MAPS}
+    attached: dict[str, int] = {}
+    missing: list[str] = []
+    events: list[str] = []
+    kprobe_tier = order.tier == "kprobe"
+    kind = bcc.BPF.KPROBE if kprobe_tier else bcc.BPF.RAW_TRACEPOINT
+    for index, name in enumerate(_WALKS):
+        _put_program(tables["walks"], index, _load_program(module, name, kind))
+    # Data first and state last would miss births; state first sees no bytes of sockets it cannot place.
+    for name, tracepoint in _COMMON + (() if kprobe_tier else _TRACEPOINTS):
+        program = _load_program(module, name, bcc.BPF.RAW_TRACEPOINT)
+        attached[f"{tracepoint}:{name}"] = _attach_raw_tracepoint(bcc, program, tracepoint)
+    if kprobe_tier:
+        entries, returns = list(_KPROBES), list(_RETURNS)
+        if kprobes.has_function(_PAGES[1]):
+            entries.append(_PAGES)
+            returns.append(("on_send_return", _PAGES[1]))
+        programs = {name: _load_program(module, name, kind) for name, _ in entries + returns}
+        for name, function, event, descriptor in kprobes.attach(programs, entries, returns):
+            attached[f"{function}:{name}"] = descriptor
+            events.append(event)
+    answer = Loaded(maps=list(tables), attached=list(attached), missing=missing, events=events)
+    return answer, [*tables.values(), *attached.values()]
+
+
+def import_bcc() -> Any:
+    """The distribution's bcc, found even from a virtual environment that cannot see it."""
+    try:
+        if not (_DISTRIBUTION / "__init__.py").exists():
+            return importlib.import_module("bcc")
+        spec = importlib.util.spec_from_file_location(
+            "bcc", _DISTRIBUTION / "__init__.py", submodule_search_locations=[str(_DISTRIBUTION)]
+        )
+        assert spec is not None
+        assert spec.loader is not None
+        bcc = importlib.util.module_from_spec(spec)
+        sys.modules["bcc"] = bcc
+        spec.loader.exec_module(bcc)
+    except (ImportError, OSError) as error:
+        raise DependencyError(
+            f"BCC cannot be loaded ({error})", "apt-get install python3-bpfcc (PyPI's bcc is another program)"
+        ) from error
+    if not hasattr(bcc, "BPF"):
+        raise DependencyError("the module bcc is not the BPF compiler", "apt-get install python3-bpfcc")
+    return bcc
+
+
+def _compile(bcc: Any, order: Order) -> Any:
+    folder = Path(order.probes)
+    kprobe_tier = order.tier == "kprobe"
+    with Btf() as btf:
+        settings = defines(btf, kprobes=kprobe_tier)
+    settings += [
+        f"-DRING_PAGES={order.ring_bytes // _PAGE_BYTES}",
+        f"-DMAX_SOCKETS={order.max_sockets}",
+        "-DWITH_KPROBES" if kprobe_tier else "-DWITH_TRACEPOINTS",
+        "-Wno-unused-function",
+    ]
+    os.environ["BCC_KERNEL_SOURCE"] = str(folder / "include" / "headers")
+    text = flatten(folder / "main.c")
+    try:
+        return bcc.BPF(text=text.encode(), cflags=settings)
+    except Exception as error:
+        if ctypes.get_errno() == errno.EPERM or os.geteuid() != 0:
+            raise PrivilegeError(
+                "the kernel refuses to create BPF maps",
+                "run as root, or with CAP_BPF and CAP_PERFMON (or CAP_SYS_ADMIN)",
+            ) from error
+        raise
+
+
+def _map_descriptor(bcc: Any, module: Any, name: str) -> int:
+    descriptor = bcc.lib.bpf_table_fd(module.module, name.encode())
+    if descriptor < 0:
+        raise KernelError(f"the map {name} was not made", "this is a defect of otelbpf")
+    return int(descriptor)
+
+
+def _load_program(module: Any, name: str, kind: int) -> int:
+    return int(module.load_func(name, kind).fd)
+
+
+def _attach_raw_tracepoint(bcc: Any, program: int, tracepoint: str) -> int:
+    descriptor = bcc.lib.bpf_attach_raw_tracepoint(program, tracepoint.encode())
+    if descriptor < 0:
+        number = ctypes.get_errno()
+        raise KernelError(
+            f"the kernel has no tracepoint {tracepoint} ({os.strerror(number)})",
+            "sock_send_length needs Linux 6.3; on older kernels use --tier kprobe",
+        )
+    return int(descriptor)
+
+
+def _put_program(array: int, index: int, program: int) -> None:
+    maps.update(array, index.to_bytes(4, "little"), program.to_bytes(4, "little"))
+
+
+if __name__ == "__main__":
+    with contextlib.suppress(BrokenPipeError):
+        main()

@@ -1,0 +1,60 @@
+"""The kernel's ring buffer, mapped and walked: records as bytes, copied out once.
+
+The layout is documented at https://docs.kernel.org/bpf/ringbuf.html: one page with the consumer's position, one with
+the producer's, then the data, mapped twice in a row, so that no record is ever cut in two.
+"""
+
+from __future__ import annotations
+
+import mmap
+import struct
+from typing import Final
+
+_PAGE: Final = mmap.PAGESIZE
+_BUSY: Final = 1 << 31
+_DISCARDED: Final = 1 << 30
+_LENGTH: Final = _DISCARDED - 1
+_HEADER_BYTES: Final = 8
+_header = struct.Struct("<I").unpack_from
+
+
+class Ring:
+    """Reads the ring buffer behind `descriptor`, `size` bytes."""
+
+    def __init__(self, descriptor: int, size: int) -> None:
+        self._size = size
+        self._consumer = mmap.mmap(descriptor, _PAGE, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE, offset=0)
+        self._producer = mmap.mmap(descriptor, _PAGE + 2 * size, mmap.MAP_SHARED, mmap.PROT_READ, offset=_PAGE)
+        self._read_to = memoryview(self._consumer)[:8].cast("Q")
+        self._written_to = memoryview(self._producer)[:8].cast("Q")
+        self._data = memoryview(self._producer)[_PAGE:]
+
+    def read(self, limit: int = 8192) -> list[bytes]:
+        """At most `limit` records, in order; what they took is free again when this returns. A record still being
+        written ends the list: it and those behind it come with a later call."""
+        data, mask = self._data, self._size - 1
+        position, end = self._read_to[0], self._written_to[0]
+        records: list[bytes] = []
+        while position < end and len(records) < limit:
+            at = position & mask
+            (length,) = _header(data, at)
+            if length & _BUSY:
+                break
+            size = length & _LENGTH
+            if not length & _DISCARDED:
+                records.append(bytes(data[at + _HEADER_BYTES : at + _HEADER_BYTES + size]))
+            position += (size + _HEADER_BYTES + 7) & ~7
+        self._read_to[0] = position
+        return records
+
+    @property
+    def waiting_bytes(self) -> int:
+        """Bytes written and not read yet."""
+        return int(self._written_to[0] - self._read_to[0])
+
+    def close(self) -> None:
+        """Unmap; harmless when called twice."""
+        for view in (self._read_to, self._written_to, self._data):
+            view.release()
+        self._consumer.close()
+        self._producer.close()

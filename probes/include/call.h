@@ -1,0 +1,172 @@
+/* One call that sent or received bytes, from the socket's account to the records. Both tiers end here. */
+#pragma once
+
+#include "life.h"
+#include "segments.h"
+
+#define MSG_OOB 0x1
+#define MSG_PEEK 0x2
+#define MSG_TRUNC 0x20
+#define MSG_ERRQUEUE 0x2000
+
+struct call {
+	u64 sk;
+	u64 time_ns;
+	u64 base;	/* the buffer, or what is left of the first segment */
+	u64 left;
+	u64 vector;	/* the segments behind it */
+	u64 segments;
+	u32 direction;
+	u32 length;	/* bytes sent or received */
+	u32 reason;	/* enum unseen: the content is out of reach */
+	u32 flags;	/* of a receiving call */
+};
+
+static inline struct work *workspace(void)
+{
+	u32 zero = 0;
+
+	return works.lookup(&zero);
+}
+
+/* Accounts for the call in the socket's entry and lays out the workspace. Returns the entry when there is something to
+ * tell, 0 when counting was all.
+ */
+static inline struct socket_entry *account(struct call *call, struct work *work, struct settings *to)
+{
+	u64 sk = call->sk, id = bpf_get_current_pid_tgid();
+	u32 direction = call->direction & 1, pid = id >> 32, tid = id;
+	struct socket_entry *entry = sockets.lookup(&sk);
+	u32 sequence;
+	u64 begin, end;
+	s64 moved;
+
+	if (!entry) {
+		if (!sk_is_tcp(sk))
+			return 0;
+		entry = join(sk, direction, call->length, to);
+		if (!entry) {
+			count_loss(LOSS_TABLE_FULL, call->length);
+			return 0;
+		}
+	}
+	heed_commands(sk, entry, to);
+	meet_process(sk, entry, to, pid, tid);
+
+	sequence = direction == SENT ? tcp_write_sequence(sk) : tcp_copied_sequence(sk);
+	moved = (s32)(sequence - entry->sequence[direction]);
+	if (entry->state == TCP_SYN_SENT || (direction == SENT && !entry->end[SENT] && moved < (s64)call->length)) {
+		/* TCP Fast Open (RFC 7413): the first bytes went with the SYN, before the base was noted. */
+		moved = call->length;
+	}
+	end = entry->end[direction] + moved;
+	begin = end - call->length;
+	if (sk_has_upper_layer(sk)) {
+		/* The call's length is that of the plain text; the stream's is what went by. */
+		if (moved <= 0)
+			return 0;
+		begin = entry->end[direction];
+		call->length = moved;
+		call->reason = UNSEEN_SYSCALL;
+	}
+	if (entry->verdict == VERDICT_OWN || entry->verdict == VERDICT_FILTERED) {
+		if (entry->marks & MARK_TOLD)
+			entry->muted[direction] += call->length;
+		count_loss(entry->verdict == VERDICT_OWN ? LOSS_OWN : LOSS_FILTERED, call->length);
+	} else if (moved > (s64)call->length) {
+		advance_to(sk, entry, direction, begin, UNSEEN_SENDFILE);
+	}
+	if (moved > 0) {
+		entry->end[direction] = end;
+		entry->sequence[direction] = sequence;
+	}
+	if (entry->verdict == VERDICT_OWN || entry->verdict == VERDICT_FILTERED)
+		return 0;
+	if (entry->marks & MARK_MUTED) {
+		entry->muted[direction] += call->length;
+		count_loss(LOSS_MUTED, call->length);
+		return 0;
+	}
+	if (entry->direction != direction) {
+		entry->direction = direction;
+		entry->budget[direction] = to->head_limit;
+	}
+	if (entry->marks & MARK_KERNEL && call->reason != UNSEEN_SENDFILE)
+		call->reason = UNSEEN_SYSCALL;
+
+	fill_header(&work->record.header, RECORD_DATA, 0, sk, entry);
+	if (direction == SENT)
+		work->record.header.flags |= FLAG_SENT;
+	work->record.header.time_ns = call->time_ns;
+	work->record.endpoints = entry->endpoints;
+	work->socket = sk;
+	work->begin = begin;
+	work->length = call->length;
+	work->position = 0;
+	work->told = 0;
+	work->filled = 0;
+	work->skipped = 0;
+	work->tail = 0;
+	work->left = 0;
+	work->reason = UNSEEN_NONE;
+	work->wake_bytes = to->wake_bytes;
+	work->head_limit = to->head_limit;
+	work->budget = entry->budget[direction];
+	if (entry->marks & MARK_MORE && work->budget < to->more_limit)
+		work->budget = to->more_limit;
+	work->vector = call->vector;
+	work->segments = call->segments;
+	if (call->reason)
+		give_up(work, call->reason);
+	else if (call->left)
+		take_segment(work, entry, call->base, call->left);
+	return entry;
+}
+
+/* The last record of the call. */
+static inline void finish(struct work *work, struct socket_entry *entry)
+{
+	u32 direction = work->record.header.flags & FLAG_SENT ? SENT : RECEIVED;
+
+	entry->budget[direction] = work->budget;
+	flush(work, entry);
+}
+
+/* Tells the call; where it has more segments than one program walks, the next one goes on. */
+static inline void tell_call(void *ctx, struct call *call)
+{
+	struct settings *to = read_settings();
+	struct work *work = workspace();
+	struct socket_entry *entry;
+
+	if (!to || !work)
+		return;
+	entry = account(call, work, to);
+	if (!entry)
+		return;
+	if (!walk(work, entry)) {
+		walks.call(ctx, call->direction == SENT ? WALK_SENT : WALK_RECEIVED);
+		give_up(work, UNSEEN_SEGMENTS);
+	}
+	finish(work, entry);
+}
+
+/* Goes on with a call that another program began on this CPU. */
+static inline void tell_rest(void *ctx, u32 program)
+{
+	struct work *work = workspace();
+	struct socket_entry *entry;
+	u64 sk;
+
+	if (!work)
+		return;
+	sk = work->socket;
+	entry = sockets.lookup(&sk);
+	if (!entry)
+		return;
+	if (!walk(work, entry)) {
+		walks.call(ctx, program);
+		give_up(work, UNSEEN_SEGMENTS);
+	}
+	finish(work, entry);
+}

@@ -1,0 +1,145 @@
+/* Who is traced: the verdict on a socket, taken once a process works at it and kept for its life. */
+#pragma once
+
+#include "emit.h"
+
+#define CGROUP_DEPTH 8
+
+static inline int below_chosen_cgroup(void)
+{
+	u64 id;
+
+#pragma unroll
+	for (int level = 0; level < CGROUP_DEPTH; level++) {
+		id = bpf_get_current_ancestor_cgroup_id(level);
+		if (!id)
+			return 0;
+		if (cgroups.lookup(&id))
+			return 1;
+	}
+	id = bpf_get_current_cgroup_id();
+	return cgroups.lookup(&id) != 0;
+}
+
+/* The ends as the peer's socket has them. Loopback addresses mean the same only within one network namespace; any other
+ * connection may cross from one to another on this host.
+ */
+static inline void ends_of_peer(struct socket_entry *entry, struct endpoints *to)
+{
+	struct endpoints *from = &entry->endpoints;
+
+	__builtin_memcpy(to->local_address, from->remote_address, 16);
+	__builtin_memcpy(to->remote_address, from->local_address, 16);
+	to->local_port = from->remote_port;
+	to->remote_port = from->local_port;
+	to->network_namespace = from->remote_address[12] == 127 ? from->network_namespace : 0;
+}
+
+/* The other end of a connection of the collector's, should it be on this host, is not traced either. */
+static inline void mark_own(struct socket_entry *entry)
+{
+	struct endpoints peer = {};
+	u8 one = 1;
+
+	entry->verdict = VERDICT_OWN;
+	ends_of_peer(entry, &peer);
+	own_peers.update(&peer, &one);
+}
+
+static inline void forget_own(struct socket_entry *entry)
+{
+	struct endpoints peer = {};
+
+	ends_of_peer(entry, &peer);
+	own_peers.delete(&peer);
+}
+
+static inline int is_peer_of_own(struct socket_entry *entry)
+{
+	struct endpoints ends = entry->endpoints;
+
+	if (ends.local_address[12] != 127)
+		ends.network_namespace = 0;
+	return own_peers.lookup(&ends) != 0;
+}
+
+/* What the two ends alone decide. */
+static inline u8 verdict_on_ends(struct socket_entry *entry, struct settings *to)
+{
+	u32 port = entry->endpoints.local_port;
+	u16 local = entry->endpoints.local_port, remote = entry->endpoints.remote_port;
+	u32 *own_namespace;
+
+	if (is_peer_of_own(entry))
+		return VERDICT_OWN;
+	if (entry->flags & FLAG_SERVER) {
+		own_namespace = own_ports.lookup(&port);
+		if (own_namespace && *own_namespace == entry->endpoints.network_namespace)
+			return VERDICT_OWN;
+	}
+	if (to->modes & MODE_PORTS && !ports.lookup(&local) && !ports.lookup(&remote))
+		return VERDICT_FILTERED;
+	return to->modes & (MODE_PIDS | MODE_CGROUPS) ? VERDICT_UNKNOWN : VERDICT_TRACED;
+}
+
+/* What the process at work decides. */
+static inline u8 verdict_on_process(u32 pid, struct settings *to)
+{
+	u32 *verdict;
+
+	if (to->modes & MODE_CGROUPS && !below_chosen_cgroup())
+		return VERDICT_FILTERED;
+	if (!(to->modes & MODE_PIDS))
+		return VERDICT_TRACED;
+	verdict = pids.lookup(&pid);
+	if (verdict)
+		return *verdict;
+	return to->modes & MODE_ASK ? VERDICT_UNKNOWN : VERDICT_FILTERED;
+}
+
+/* A process is at work on the socket: decide what is not decided, and make the process known. */
+static inline void meet_process(u64 sk, struct socket_entry *entry, struct settings *to, u32 pid, u32 tid)
+{
+	u32 zero = 0, *generation = exec_generation.lookup(&zero);
+
+	entry->tid = tid;
+	if (entry->pid == pid && entry->marks & MARK_ASKED && entry->verdict != VERDICT_UNKNOWN && generation &&
+	    *generation == entry->exec_generation)
+		return;
+	if (!(entry->marks & MARK_ASKED)) {
+		entry->marks |= MARK_ASKED;
+		if (sk_is_of_kernel(sk))
+			entry->marks |= MARK_KERNEL;
+		if (pid == to->own_pid || is_peer_of_own(entry))
+			mark_own(entry);
+	}
+	if (entry->verdict == VERDICT_UNKNOWN)
+		entry->verdict = verdict_on_process(pid, to);
+	entry->pid = pid;
+	if (generation)
+		entry->exec_generation = *generation;
+	if (entry->verdict == VERDICT_OWN || entry->verdict == VERDICT_FILTERED)
+		return;
+	tell_process(pid, tid);
+	if (entry->marks & MARK_OPENED) {
+		entry->marks &= ~MARK_OPENED;
+		emit_state(sk, entry, entry->epoch_ns, TCP_SYN_RECV, TCP_ESTABLISHED, 0);
+		if (entry->state == TCP_CLOSE_WAIT) {
+			note_numbers(sk, entry, TCP_CLOSE_WAIT);
+			emit_state(sk, entry, entry->closed_ns, TCP_ESTABLISHED, TCP_CLOSE_WAIT, 0);
+		}
+	}
+}
+
+/* User space asked something of this socket. */
+static inline void heed_commands(u64 sk, struct socket_entry *entry, struct settings *to)
+{
+	struct command *command;
+
+	if (entry->command_generation == to->command_generation)
+		return;
+	entry->command_generation = to->command_generation;
+	command = commands.lookup(&sk);
+	if (command && command->epoch_ns == entry->epoch_ns)
+		entry->marks |= command->marks & (MARK_MUTED | MARK_MORE);
+}

@@ -1,0 +1,3 @@
+#pragma once
+
+#define PAGE_SIZE 4096

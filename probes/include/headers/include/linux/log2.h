@@ -1,0 +1,1 @@
+/* Asked for by BCC; nothing of it is used here. */

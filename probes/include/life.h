@@ -1,0 +1,49 @@
+/* The life of a socket in the table: birth, first sight, end. */
+#pragma once
+
+#include "filter.h"
+
+/* Without the collector's pid the settings were not written yet, and nothing is traced. */
+static inline struct settings *read_settings(void)
+{
+	u32 zero = 0;
+	struct settings *to = settings.lookup(&zero);
+
+	return to && to->own_pid ? to : 0;
+}
+
+/* A socket whose birth was missed: its streams are counted from here. `length` bytes just went in `direction`. */
+static inline struct socket_entry *join(u64 sk, u32 direction, u32 length, struct settings *to)
+{
+	struct socket_entry entry = {};
+	u8 state = sk_state(sk);
+	u32 fin = state == TCP_FIN_WAIT1 || state == TCP_FIN_WAIT2 || state == TCP_CLOSING || state == TCP_LAST_ACK;
+
+	entry.epoch_ns = bpf_ktime_get_ns();
+	entry.flags = FLAG_JOINED | (sk_was_accepted(sk) ? FLAG_SERVER : FLAG_CLIENT);
+	entry.state = state;
+	entry.old_state = state;
+	entry.direction = NO_DIRECTION;
+	entry.command_generation = to->command_generation;
+	entry.sequence[SENT] = tcp_write_sequence(sk) - fin - (direction == SENT ? length : 0);
+	entry.sequence[RECEIVED] = tcp_copied_sequence(sk) - (direction == RECEIVED ? length : 0);
+	sk_endpoints(sk, &entry.endpoints);
+	entry.verdict = verdict_on_ends(&entry, to);
+	if (state == TCP_CLOSE)
+		entry.life = LIFE_UNREAD;
+	/* Two threads may meet here; the first one's entry stands. */
+	sockets.insert(&sk, &entry);
+	return sockets.lookup(&sk);
+}
+
+/* Tells the end of a life; what found no room stays in the table for user space. */
+static inline void tell_end(u64 sk, struct socket_entry *entry)
+{
+	if (entry->verdict == VERDICT_OWN)
+		forget_own(entry);
+	entry->life = LIFE_CLOSED;
+	if (!(entry->marks & MARK_TOLD))
+		return;
+	if (!emit_state(sk, entry, entry->closed_ns, entry->old_state, TCP_CLOSE, 0))
+		entry->life = LIFE_UNTOLD;
+}

@@ -1,0 +1,70 @@
+/* What the probes remember of a socket, from its birth (or first sight) until the kernel destroys it.
+ *
+ * User space walks the map at the end and after a STATE record was lost; sources/sockets.py mirrors the struct.
+ */
+#pragma once
+
+#include "events.h"
+
+enum direction {
+	RECEIVED = 0,
+	SENT = 1,
+	DIRECTIONS = 2,
+	NO_DIRECTION = 2,
+};
+
+enum verdict {
+	VERDICT_UNKNOWN = 0,	/* no process was seen at the socket yet, or user space has not answered */
+	VERDICT_TRACED = 1,
+	VERDICT_FILTERED = 2,
+	VERDICT_OWN = 3,
+};
+
+enum mark {
+	MARK_MUTED = 1 << 0,	/* user space wants no more data records */
+	MARK_MORE = 1 << 1,	/* user space wants more bytes of each call */
+	MARK_TOLD = 1 << 2,	/* a record of this life was made, so its end has to be told too */
+	MARK_OPENED = 1 << 3,	/* the birth was seen but not told yet: the verdict waits for a process */
+	MARK_ASKED = 1 << 4,	/* a process was at work here */
+	MARK_KERNEL = 1 << 5,	/* a socket of the kernel's own: what runs on top of it is not the call in the registers */
+};
+
+enum life {
+	LIFE_OPEN = 0,
+	LIFE_UNREAD = 1,	/* the protocol is through, but the application may still read what had arrived */
+	LIFE_CLOSED = 2,	/* its end was told */
+	LIFE_UNTOLD = 3,	/* its end found no room in the ring: user space takes it from here */
+	LIFE_GONE = 4,	/* the same, and the kernel has destroyed the socket */
+};
+
+struct socket_entry {
+	u64 epoch_ns;
+	struct endpoints endpoints;
+	u64 end[DIRECTIONS];	/* offset behind the last byte told or counted */
+	u64 lost[DIRECTIONS];
+	u64 muted[DIRECTIONS];
+	/* The numbers at the end of the protocol's life, for LIFE_UNREAD and LIFE_UNTOLD. */
+	u64 closed_ns;
+	u64 sent;
+	u64 received;
+	u64 arrived;
+	u64 bytes_acked;
+	u64 bytes_received;
+	u32 error;
+	u32 retransmits;
+	u32 smoothed_rtt_us;
+	u32 sequence[DIRECTIONS];	/* write_seq, copied_seq where `end` stands */
+	u32 first[DIRECTIONS];	/* sequence number of the first byte; 0 where that was not seen */
+	u32 budget[DIRECTIONS];	/* bytes still to be copied of the running message */
+	u32 command_generation;
+	u32 exec_generation;
+	u32 pid;	/* last seen at work here */
+	u32 tid;
+	u16 flags;	/* FLAG_JOINED, FLAG_CLIENT, FLAG_SERVER */
+	u8 marks;
+	u8 verdict;
+	u8 life;
+	u8 state;	/* TCP state, and the one before */
+	u8 old_state;
+	u8 direction;	/* of the last bytes */
+};

@@ -1,0 +1,44 @@
+/* The per-CPU workspace of the data programs: one call being told. They run in process context with preemption off, and
+ * a state program that interrupts them (softirq) does not touch it.
+ */
+#pragma once
+
+#include "events.h"
+
+/* Bytes of one data record; a longer prefix takes several. A power of two. */
+#define CHUNK 8192
+
+/* Segments walked by one program before a tail call goes on. */
+#define WALK_STEPS 32
+
+enum walk_program {
+	WALK_SENT = 0,
+	WALK_RECEIVED = 1,
+};
+
+struct work {
+	struct data_record record;
+	u8 payload[2 * CHUNK];	/* twice: the verifier adds the largest offset and the largest length */
+	u64 socket;
+	u64 begin;	/* stream offset of the call's first byte */
+	u64 length;	/* of the call */
+	u64 position;	/* bytes of the call dealt with */
+	u64 told;	/* bytes of the call in records already made */
+	u64 filled;	/* bytes in payload */
+	u64 budget;
+	u64 vector;	/* the next struct iovec */
+	u64 segments;	/* left behind the current one */
+	u64 base;	/* what is left of the current segment */
+	u64 left;
+	u64 skipped;	/* bytes of this record not copied */
+	u64 tail;	/* the last of them, the newest byte highest */
+	u32 reason;	/* enum unseen, once bytes of this record are not copied */
+	u32 written;	/* bytes since the last wake-up */
+	u32 wake_bytes;	/* as the settings have them, and the next */
+	u32 head_limit;
+};
+
+struct iovec {
+	u64 base;
+	u64 length;
+};

@@ -1,0 +1,28 @@
+/* The probes, one text for BCC: otelbpf/sources/flatten.py expands our own includes, because BCC rewrites map operations
+ * in the main file only.
+ */
+#include <linux/types.h>
+#include <asm/ptrace.h>
+
+#include "include/events.h"
+#include "include/socket.h"
+#include "include/work.h"
+#include "include/maps.h"
+#include "include/kernel.h"
+#include "include/emit.h"
+#include "include/filter.h"
+#include "include/life.h"
+#include "include/segments.h"
+#include "include/call.h"
+
+#include "tcp_state.c"
+#include "process.c"
+
+#ifdef WITH_TRACEPOINTS
+#include "include/syscalls.h"
+#include "tcp_tracepoint.c"
+#endif
+#ifdef WITH_KPROBES
+#include "include/iterator.h"
+#include "tcp_kprobe.c"
+#endif

@@ -1,0 +1,181 @@
+/* The life of TCP sockets, from raw tracepoints that every kernel since 4.16 has: no kprobe, no system call hook.
+ *
+ * inet_sock_set_state fires before the new state is stored, in process context (connect, close, shutdown) or in softirq
+ * (a segment arrived, a timer). A kernel skips a program that is already running on the CPU, so a softirq that interrupts
+ * it would lose its transition: therefore the same program is attached twice, and the second does what the first could
+ * not (an entry that already has the state is left alone).
+ */
+#include "include/life.h"
+
+static inline void begin_client(u64 sk, struct settings *to)
+{
+	struct socket_entry *known = sockets.lookup(&sk), entry = {};
+	u64 id = bpf_get_current_pid_tgid();
+
+	if (known && known->state == TCP_SYN_SENT)
+		return;
+	if (known && known->life != LIFE_CLOSED) {
+		if (known->life == LIFE_OPEN)
+			note_numbers(sk, known, known->state);
+		tell_end(sk, known);
+	}
+	entry.epoch_ns = bpf_ktime_get_ns();
+	entry.flags = FLAG_CLIENT;
+	entry.old_state = TCP_CLOSE;
+	entry.state = TCP_SYN_SENT;
+	entry.direction = NO_DIRECTION;
+	entry.command_generation = to->command_generation;
+	sk_endpoints(sk, &entry.endpoints);
+	entry.verdict = verdict_on_ends(&entry, to);
+	if (sockets.update(&sk, &entry))
+		return;
+	known = sockets.lookup(&sk);
+	if (!known)
+		return;
+	meet_process(sk, known, to, id >> 32, id);
+	if (known->verdict == VERDICT_OWN || known->verdict == VERDICT_FILTERED)
+		return;
+	emit_state(sk, known, known->epoch_ns, TCP_CLOSE, TCP_SYN_SENT, 1);
+}
+
+static inline void begin_server(u64 sk, struct settings *to)
+{
+	struct socket_entry *known = sockets.lookup(&sk), entry = {};
+
+	/* TCP Fast Open: the application may have been given the socket, and read, before the handshake ended. */
+	if (known && known->life == LIFE_OPEN)
+		return;
+	if (known && known->life != LIFE_CLOSED)
+		tell_end(sk, known);
+	entry.epoch_ns = bpf_ktime_get_ns();
+	entry.flags = FLAG_SERVER;
+	entry.old_state = TCP_SYN_RECV;
+	entry.state = TCP_ESTABLISHED;
+	entry.direction = NO_DIRECTION;
+	entry.command_generation = to->command_generation;
+	entry.sequence[SENT] = tcp_write_sequence(sk);
+	entry.sequence[RECEIVED] = tcp_copied_sequence(sk);
+	entry.first[SENT] = entry.sequence[SENT];
+	entry.first[RECEIVED] = entry.sequence[RECEIVED];
+	sk_endpoints(sk, &entry.endpoints);
+	entry.verdict = verdict_on_ends(&entry, to);
+	if (entry.verdict == VERDICT_UNKNOWN)
+		entry.marks = MARK_OPENED;
+	if (sockets.update(&sk, &entry))
+		return;
+	known = sockets.lookup(&sk);
+	if (!known)
+		return;
+	note_numbers(sk, known, TCP_ESTABLISHED);
+	if (known->verdict == VERDICT_OWN)
+		mark_own(known);
+	else if (known->verdict == VERDICT_TRACED)
+		emit_state(sk, known, known->epoch_ns, TCP_SYN_RECV, TCP_ESTABLISHED, 0);
+}
+
+static inline void establish_client(u64 sk, struct socket_entry *entry)
+{
+	/* Only now the source port is known, and the SYN counted. */
+	sk_endpoints(sk, &entry->endpoints);
+	if (!entry->end[SENT])
+		entry->sequence[SENT] = tcp_write_sequence(sk);
+	entry->sequence[RECEIVED] = tcp_copied_sequence(sk);
+	entry->first[SENT] = entry->sequence[SENT] - (u32)entry->end[SENT];
+	entry->first[RECEIVED] = entry->sequence[RECEIVED];
+	if (entry->verdict == VERDICT_OWN)
+		mark_own(entry);
+}
+
+static inline void end(u64 sk, struct socket_entry *entry, u8 old_state)
+{
+	if (!entry->endpoints.local_port)
+		entry->endpoints.local_port = from_network_order(read_u16(sk + OFFSET_INET_SOCK_INET_SPORT));
+	note_numbers(sk, entry, old_state);
+	entry->old_state = old_state;
+	if (entry->received < entry->arrived && !sk_is_orphan(sk)) {
+		/* The application may still read what had arrived: the end is told when the socket goes. */
+		entry->life = LIFE_UNREAD;
+		return;
+	}
+	tell_end(sk, entry);
+}
+
+static inline void change_state(struct bpf_raw_tracepoint_args *ctx)
+{
+	u64 sk = ctx->args[0];
+	u8 old_state = ctx->args[1], state = ctx->args[2];
+	struct settings *to = read_settings();
+	struct socket_entry *entry;
+	u32 port, inode;
+
+	if (!to)
+		return;
+	if (state == TCP_SYN_SENT) {
+		if (sk_is_tcp(sk))
+			begin_client(sk, to);
+		return;
+	}
+	if (state == TCP_LISTEN) {
+		port = read_u16(sk + OFFSET_SOCK_COMMON_SKC_NUM);
+		inode = sk_network_namespace(sk);
+		if (bpf_get_current_pid_tgid() >> 32 == to->own_pid && sk_is_tcp(sk))
+			own_ports.update(&port, &inode);
+		return;
+	}
+	entry = sockets.lookup(&sk);
+	if (old_state == TCP_SYN_RECV && state == TCP_ESTABLISHED && !(entry && entry->state == TCP_SYN_SENT)) {
+		if (sk_is_tcp(sk))
+			begin_server(sk, to);
+		return;
+	}
+	if (!entry || entry->state == state || entry->life != LIFE_OPEN)
+		return;
+	entry->old_state = entry->state;
+	entry->state = state;
+	if (state == TCP_CLOSE) {
+		end(sk, entry, old_state);
+		return;
+	}
+	if (state == TCP_ESTABLISHED)
+		establish_client(sk, entry);
+	if (state == TCP_FIN_WAIT2 || entry->verdict == VERDICT_OWN || entry->verdict == VERDICT_FILTERED ||
+	    entry->marks & MARK_OPENED)
+		return;
+	note_numbers(sk, entry, old_state);
+	emit_state(sk, entry, entry->closed_ns, old_state, state, 0);
+}
+
+int on_state(struct bpf_raw_tracepoint_args *ctx)
+{
+	change_state(ctx);
+	return 0;
+}
+
+int on_state_nested(struct bpf_raw_tracepoint_args *ctx)
+{
+	change_state(ctx);
+	return 0;
+}
+
+/* tcp_destroy_sock: no call can be at work on the socket any more, so its entry may go. */
+int on_destroy(struct bpf_raw_tracepoint_args *ctx)
+{
+	u64 sk = ctx->args[0];
+	struct socket_entry *entry = sockets.lookup(&sk);
+
+	if (!entry)
+		return 0;
+	if (entry->life == LIFE_OPEN) {
+		note_numbers(sk, entry, entry->state);
+		entry->old_state = entry->state;
+	}
+	if (entry->life == LIFE_UNREAD && entry->received < entry->end[RECEIVED])
+		entry->received = entry->end[RECEIVED];
+	if (entry->life != LIFE_CLOSED)
+		tell_end(sk, entry);
+	if (entry->life == LIFE_CLOSED)
+		sockets.delete(&sk);
+	else
+		entry->life = LIFE_GONE;
+	return 0;
+}

@@ -1,0 +1,51 @@
+/* The tracepoint tier: raw sock_send_length and sock_recv_length (6.3, kernel commit 6e6eda44b939 "sock: add tracepoint
+ * for send recv length") fire in the system call that moved the bytes. Its number and arguments stand in the task's saved
+ * registers, so no system call of the host is hooked.
+ */
+#include "include/call.h"
+#include "include/syscalls.h"
+
+static inline void on_length(struct bpf_raw_tracepoint_args *ctx, u32 direction)
+{
+	struct call call = {
+		.sk = ctx->args[0],
+		.direction = direction,
+		.length = ctx->args[1],
+	};
+	u32 flags = ctx->args[2];
+	int result = ctx->args[1];
+
+	find_buffers(&call, result);
+	if (result <= 0)
+		return;
+	if (direction == RECEIVED && flags & (MSG_PEEK | MSG_OOB | MSG_ERRQUEUE))
+		return;
+	if (direction == RECEIVED && flags & MSG_TRUNC)
+		call.reason = UNSEEN_TRUNC;
+	call.time_ns = bpf_ktime_get_ns();
+	tell_call(ctx, &call);
+}
+
+int on_send_length(struct bpf_raw_tracepoint_args *ctx)
+{
+	on_length(ctx, SENT);
+	return 0;
+}
+
+int on_receive_length(struct bpf_raw_tracepoint_args *ctx)
+{
+	on_length(ctx, RECEIVED);
+	return 0;
+}
+
+int on_rest_sent(struct bpf_raw_tracepoint_args *ctx)
+{
+	tell_rest(ctx, WALK_SENT);
+	return 0;
+}
+
+int on_rest_received(struct bpf_raw_tracepoint_args *ctx)
+{
+	tell_rest(ctx, WALK_RECEIVED);
+	return 0;
+}
