@@ -33,15 +33,17 @@ ARGV: dict[str, Argv] = {
     "aiohttp": lambda plan, log, n: [python(), "-m", "integration.programs.client_aiohttp", plan, log, str(n)],
     "fetch": lambda plan, log, n: [tool("node", "nodejs"), SOURCES / "client.mjs", plan, log, str(n)],
     "go": lambda plan, log, n: [go_program("client.go"), plan, log, str(n)],
-    "java": lambda plan, log, n: [
-        tool("java", "default-jdk-headless"), "-Xshare:auto", "-XX:TieredStopAtLevel=1", "-cp",
-        java_classes("Client.java"), "Client", plan, log, str(n),
-    ],
-}  # fmt: skip
+    "java": lambda plan, log, n: java(plan, log, str(n)),
+    "java-upgrading": lambda plan, log, n: java(plan, log, str(n), "2"),
+}
 
-CLIENTS = (*ARGV, "curl")
-CANNOT: dict[str, tuple[str, ...]] = {}
-"""What a client's library refuses to send."""
+CLIENTS = ("requests", "httpx", "aiohttp", "fetch", "go", "java", "curl")
+
+
+def java(*arguments: str | Path) -> list[str | Path]:
+    """Client.java at work; the quick compiler alone starts sooner."""
+    tuning = ("-XX:TieredStopAtLevel=1", "-cp", java_classes("Client.java"))
+    return [tool("java", "default-jdk-headless"), *tuning, "Client", *arguments]
 
 
 def ask(client: str, requests: list[Request], folder: Path, *, concurrency: int = 8, name: str = "") -> Asked:
@@ -63,6 +65,10 @@ class Asking:
         argv = curl(requests, folder, self.name) if client == "curl" else ARGV[client](self.plan, self.log, concurrency)
         self.started_ns = time.time_ns()
         self.running = Running(argv, folder=folder, name=self.name, environment={"OTEL_SERVICE_NAME": self.name})
+
+    def so_far(self) -> Asked:
+        """Who asks, without any answers."""
+        return Asked(client=self.client, pid=self.running.pid, service=self.name, requests=self.requests, answers={})
 
     def finished(self, *, within_seconds: float = 90.0) -> Asked:
         """Wait for its end; a request without an answer is the workload's own failure."""

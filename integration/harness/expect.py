@@ -54,15 +54,17 @@ def both_ends(asked: Asked, server: Server, *, listed: bool = True) -> list[Expe
     for request in asked.requests:
         answer = asked.answers[request.id]
         assert answer.peer or not listed, f"{request.url} was answered without X-Peer"
-        pid, address, port = hops(answer.peer)[0] if answer.peer else (None, _server_address(request), None)
+        pid, address, port = hops(answer.peer)[0] if answer.peer else (None, urlsplit(request.url).hostname or "", None)
         pids = frozenset([pid]) if pid is not None else server.pids()
         expected.append(client_span(asked, request, answer, local=(address, port) if port else None))
         expected.append(server_span(server, request, answer, pids=pids, client=address, client_port=port))
     return expected
 
 
-def client_span(asked: Asked, request: Request, answer: Answer, *, local: tuple[str, int] | None = None) -> Expected:
-    """What the client's process must be seen to have done."""
+def client_span(
+    asked: Asked, request: Request, answer: Answer, *, local: tuple[str, int] | None = None, peer: str = ""
+) -> Expected:
+    """What the client's process must be seen to have done; `peer` is the server's address where the URL has a name."""
     url = urlsplit(request.url)
     assert url.hostname is not None
     return Expected(
@@ -77,7 +79,7 @@ def client_span(asked: Asked, request: Request, answer: Answer, *, local: tuple[
         response_size=answer.body,
         server_address=url.hostname,
         server_port=url.port or 80,
-        peer_address=_server_address(request),
+        peer_address=peer or url.hostname,
         peer_port=url.port or 80,
         local=local,
         user_agent=request.headers.get("User-Agent"),
@@ -90,7 +92,7 @@ def client_span(asked: Asked, request: Request, answer: Answer, *, local: tuple[
 def server_span(
     server: Server, request: Request, answer: Answer, *, pids: frozenset[int], client: str, client_port: int | None
 ) -> Expected:
-    """What the server's process must be seen to have done."""
+    """What the server's process must be seen to have done. On loopback both ends have the same address."""
     url = urlsplit(request.url)
     assert url.hostname is not None
     return Expected(
@@ -107,14 +109,9 @@ def server_span(
         server_port=url.port or 80,
         peer_address=client,
         peer_port=client_port,
-        local=(_server_address(request), url.port or 80),
+        local=(client, url.port or 80),
         user_agent=request.headers.get("User-Agent"),
         earliest_ns=answer.start_ns,
         latest_ns=answer.end_ns,
         version=request.version,
     )
-
-
-def _server_address(request: Request) -> str:
-    host = urlsplit(request.url).hostname or ""
-    return "127.0.0.1" if host == "localhost" else host

@@ -76,6 +76,7 @@ class Running:
         stdin: int = subprocess.DEVNULL,
     ) -> None:
         self.name = name
+        self.folder = folder
         self.output_path = folder / f"{name}.out"
         self._family: set[int] = set()
         with self.output_path.open("wb") as output:

@@ -89,10 +89,11 @@ def nginx(home: Path, port: int, upstream: int) -> list[str | Path]:
     config = home / "nginx.conf"
     config.write_text(
         f"""
-daemon off; user root; worker_processes 2; pid {home}/pid; error_log {home}/error.log;
-events {{ worker_connections 1024; }}
+daemon off; user root; worker_processes 2; worker_rlimit_nofile 20000; pid {home}/pid; error_log {home}/error.log;
+events {{ worker_connections 20000; }}
 http {{
-  access_log {home}/access.log; sendfile on; keepalive_requests 1000000; default_type text/plain;
+  log_format truth '$pid $remote_port $uri $status $request_length $bytes_sent $body_bytes_sent $msec';
+  access_log {home}/access.log truth; sendfile on; keepalive_requests 1000000; default_type text/plain;
   client_body_temp_path {home}/body; proxy_temp_path {home}/proxy; client_max_body_size 10m;
   fastcgi_temp_path {home}/fastcgi; uwsgi_temp_path {home}/uwsgi; scgi_temp_path {home}/scgi;
   upstream behind {{ server 127.0.0.1:{upstream}; keepalive 16; }}

@@ -10,7 +10,7 @@ from typing import Any
 
 from integration.harness.plan import ADDRESSES, Family
 from integration.harness.processes import free_port
-from integration.harness.truth import Expected
+from integration.harness.truth import Expected, replace
 
 AGENT = "talk/1"
 
@@ -55,7 +55,7 @@ class Talk:
         for end in self.open:
             end.close()
         now = time.time_ns()
-        self.expected = [_until(expected, now) for expected in self.expected]
+        self.expected = [replace(one, latest_ns=one.latest_ns or now) for one in self.expected]
 
     def request(
         self, path: str = "", *, method: str = "GET", body: bytes = b"", version: str = "1.1", **headers: str
@@ -94,11 +94,6 @@ class Talk:
         if "S" in sides:
             ends = {"peer_address": local[0], "peer_port": local[1], "local": remote}
             self.expected.append(Expected(kind="SERVER", **{**common, **ends, **server_fields}))
-
-
-def _until(expected: Expected, now: int) -> Expected:
-    fields = {name: getattr(expected, name) for name in expected.__struct_fields__}
-    return Expected(**{**fields, "latest_ns": fields["latest_ns"] or now})
 
 
 def response(

@@ -21,7 +21,10 @@ func answer(response http.ResponseWriter, request *http.Request) {
 		return otherwise
 	}
 	received, _ := io.Copy(io.Discard, request.Body)
-	time.Sleep(time.Duration(wish("delay", 0)) * time.Millisecond)
+	if delay := wish("delay", 0); delay > 0 {
+		fmt.Println("delaying", request.URL.Path, delay, "ms")
+		time.Sleep(time.Duration(delay) * time.Millisecond)
+	}
 	status, size := wish("status", 200), wish("size", 2)
 	address, port, _ := net.SplitHostPort(request.RemoteAddr)
 	header := response.Header()
