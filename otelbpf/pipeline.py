@@ -13,7 +13,7 @@ from otelbpf.connections.stream import Piece
 from otelbpf.connections.tracker import Tracker
 from otelbpf.events.decode import RecordError, decode
 from otelbpf.events.types import Clock, Data, Event, Host, Identity, Losses, ProcessSeen, State
-from otelbpf.events.wire import Flag, Loss, TcpState
+from otelbpf.events.wire import Loss, TcpState
 from otelbpf.exchanges.exchange import Exchange
 from otelbpf.exchanges.session import Phase, Session
 from otelbpf.identity.directory import Directory
@@ -105,12 +105,10 @@ class Pipeline:
     def finish(self) -> None:
         """The source has ended: what is whole was exported, what is still open is lost by name."""
         for connection in list(self._tracker):
-            self._deliver(connection, True, connection.sent.flush())
-            self._deliver(connection, False, connection.received.flush())
+            self._deliver(connection, connection.finish(0, 0, self._now_ns))
             session = connection.attachment
             if isinstance(session, Session):
-                self._done(connection, session.release())
-                session.abandon(Lost.SHUTDOWN)
+                self._abandon(connection, session)
         self._flush_spans()
 
     @property
@@ -124,12 +122,8 @@ class Pipeline:
         connection = self._tracker.find(event)
         if connection is None:
             return
-        sent = bool(event.flags & Flag.SENT)
-        stream = connection.sent if sent else connection.received
-        pieces = stream.add(event)
-        if pieces:
-            self._deliver(connection, sent, pieces)
-        if stream.waits:
+        self._deliver(connection, connection.add(event))
+        if connection.held:
             self._tracker.note_waiting(connection)
 
     def _state(self, event: State) -> None:
@@ -138,39 +132,33 @@ class Pipeline:
         if connection is not None:
             if event.new_state == TcpState.ESTABLISHED and event.old_state != event.new_state:
                 self._correlator.note(connection)
-            if event.new_state == TcpState.CLOSE:
-                self._close(connection, errno.errorcode.get(event.error, "") if event.error else "")
-            else:
-                self._end_streams(connection)
+            self._end_streams(connection)
+            if over:
+                self._end(connection, event)
         if over:
-            if connection is not None and event.new_state != TcpState.CLOSE:
-                self._leave_open(connection)
             self._tracker.settle(event)
 
-    def _close(self, connection: Connection, error: str) -> None:
-        self._deliver(connection, True, connection.sent.flush())
-        self._deliver(connection, False, connection.received.flush())
+    def _end(self, connection: Connection, event: State) -> None:
+        """The kernel's last word: the socket is closed, or still open when the source ends (its open exchanges are then
+        lost by name)."""
+        self._deliver(connection, connection.finish(event.sent, event.received, event.time_ns))
         session = connection.attachment
         if isinstance(session, Session):
-            self._done(connection, session.close(error))
+            if event.new_state == TcpState.CLOSE:
+                self._done(connection, session.close(errno.errorcode.get(event.error, "") if event.error else ""))
+            else:
+                self._abandon(connection, session)
         self._forget(connection)
 
-    def _leave_open(self, connection: Connection) -> None:
-        """The source ends while the socket is open: its account is settled, its open exchanges are lost by name."""
-        self._deliver(connection, True, connection.sent.flush())
-        self._deliver(connection, False, connection.received.flush())
-        session = connection.attachment
-        if isinstance(session, Session):
-            self._done(connection, session.release())
-            session.abandon(Lost.SHUTDOWN)
-        self._forget(connection)
+    def _abandon(self, connection: Connection, session: Session) -> None:
+        self._done(connection, session.release())
+        session.abandon(Lost.SHUTDOWN)
 
     def _clock(self, event: Clock) -> None:
         self._builder.clock_offset_ns = event.offset_ns
         self._now_ns = event.time_ns
         for connection in self._tracker.overdue():
-            self._deliver(connection, True, connection.sent.overdue(event.time_ns))
-            self._deliver(connection, False, connection.received.overdue(event.time_ns))
+            self._deliver(connection, connection.overdue(event.time_ns))
         for key, connection in list(self._early.items()):
             if event.time_ns - connection.touched_ns > EARLY_WAIT_NS:
                 del self._early[key]
@@ -185,7 +173,7 @@ class Pipeline:
 
     # -- bytes to spans --------------------------------------------------------------------------------------------
 
-    def _deliver(self, connection: Connection, sent: bool, pieces: Sequence[Piece]) -> None:
+    def _deliver(self, connection: Connection, pieces: Iterable[Piece]) -> None:
         session = connection.attachment
         if not isinstance(session, Session):
             session = Session(
@@ -197,11 +185,10 @@ class Pipeline:
             )
             connection.attachment = session
         for piece in pieces:
-            done = session.take(sent, piece)
+            done = session.take(piece)
             if done:
                 self._done(connection, done)
-        stream = connection.sent if sent else connection.received
-        if stream.end >= 0:
+        if connection.sent.end >= 0 or connection.received.end >= 0:
             self._end_streams(connection)
         if session.waits:
             self._early[connection.key] = connection

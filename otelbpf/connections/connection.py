@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
-from otelbpf.connections.stream import Stream
+from collections.abc import Iterable, Iterator
+
+from otelbpf.connections.stream import Piece, Stream
+from otelbpf.events.types import Data
 from otelbpf.events.wire import Flag
 from otelbpf.telemetry.ledger import Ledger
+
+REORDER_WINDOW_NS = 50_000_000
+"""How long a hole may wait for its bytes. Two CPUs write to the ring within microseconds of each other; packet
+captures reorder by a round trip."""
+MAX_HELD = 256
+"""Records that may wait behind a hole."""
 
 
 class Connection:
@@ -15,6 +24,7 @@ class Connection:
         "endpoints",
         "first_sequence",
         "flags",
+        "held",
         "key",
         "muted",
         "opened_ns",
@@ -33,8 +43,11 @@ class Connection:
         self.opened_ns = opened_ns
         self.touched_ns = opened_ns
         """Time of the newest record."""
-        self.received = Stream(ledger)
-        self.sent = Stream(ledger)
+        self.received = Stream(False, ledger)
+        self.sent = Stream(True, ledger)
+        self.held: list[Data] = []
+        """Records behind a hole, in the order they came; those of the other direction wait with them, because the
+        order of requests and responses is worth as much as that of bytes."""
         self.muted = False
         self.attachment: object = None
         """What the stage behind keeps about this connection; only that stage looks at it."""
@@ -44,10 +57,56 @@ class Connection:
         """The socket was open before the probes were."""
         return bool(self.flags & Flag.JOINED)
 
-    @property
-    def waits(self) -> bool:
-        """Records wait behind a hole in either direction."""
-        return self.received.waits or self.sent.waits
+    def add(self, event: Data) -> Iterable[Piece]:
+        """Take a record; the pieces of both directions that are now in order, each made when it is asked for: whoever
+        takes them sees the streams where the piece leaves them."""
+        if not self.held:
+            stream = self.sent if event.flags & Flag.SENT else self.received
+            if event.offset <= stream.position:
+                return stream.deliver(event)
+        self.held.append(event)
+        return self._take_held()
+
+    def overdue(self, now_ns: int) -> Iterator[Piece]:
+        """Give up the holes that have waited longer than the reorder window."""
+        while self.held and now_ns - self.held[0].time_ns > REORDER_WINDOW_NS:
+            yield from self._skip()
+
+    def finish(self, sent: int, received: int, time_ns: int) -> Iterator[Piece]:
+        """Nothing more will come, and the kernel says how far the streams went."""
+        while self.held:
+            yield from self._skip()
+        yield from self.received.skip_to(received, time_ns)
+        yield from self.sent.skip_to(sent, time_ns)
+
+    def _take_held(self) -> Iterator[Piece]:
+        yield from self._advance()
+        if len(self.held) > MAX_HELD:
+            yield from self._skip()
+
+    def _advance(self) -> Iterator[Piece]:
+        """Deliver what is in order. A hole holds everything behind it, but not what fills it."""
+        held = self.held
+        while held:
+            head = held[0]
+            stream = self._stream(head)
+            if head.offset > stream.position:
+                fill = [e for e in held if not (e.flags ^ head.flags) & Flag.SENT and e.offset <= stream.position]
+                if not fill:
+                    return
+                head = fill[0]
+            held.remove(head)
+            yield from stream.deliver(head)
+
+    def _skip(self) -> Iterator[Piece]:
+        """Turn the hole before the first held record into a gap."""
+        head = self.held[0]
+        nearest = min(e.offset for e in self.held if not (e.flags ^ head.flags) & Flag.SENT)
+        yield from self._stream(head).skip_to(nearest, head.time_ns)
+        yield from self._advance()
+
+    def _stream(self, event: Data) -> Stream:
+        return self.sent if event.flags & Flag.SENT else self.received
 
     def __repr__(self) -> str:
         role = "server" if self.flags & Flag.SERVER else "client" if self.flags & Flag.CLIENT else "unknown"

@@ -1,14 +1,13 @@
 """One direction of a connection: bytes in order, losses made explicit, times by offset.
 
-Records carry their stream offset, so order is a matter of arithmetic: what lies before `position` was delivered, what
-lies behind waits until the bytes between arrive or it is clear that they never will.
+Records carry their stream offset, so what was delivered before, what is next and what is missing is arithmetic.
+Which record's turn it is, across both directions, is the connection's business.
 """
 
 from __future__ import annotations
 
 import bisect
 from collections import Counter
-from collections.abc import Sequence
 
 import msgspec
 
@@ -16,27 +15,24 @@ from otelbpf.events.types import Data
 from otelbpf.protocols.base import Gap
 from otelbpf.telemetry.ledger import Ledger, Unseen
 
-REORDER_WINDOW_NS = 50_000_000
-"""How long a hole may wait for its bytes. Two CPUs write to the ring within microseconds of each other; packet
-captures reorder by a round trip."""
-MAX_WAITING = 256
-"""Records that may wait behind a hole."""
-
 
 class Piece(msgspec.Struct, frozen=True, gc=False):
     """Bytes as one system call had them, or a gap, at a stream offset."""
 
+    sent: bool
+    """By this socket; otherwise received."""
     offset: int
     data: bytes
     gap: Gap | None = None
 
 
 class Stream:
-    """Orders the records of one direction and remembers when each offset was seen."""
+    """Delivers the bytes of one direction once each, and remembers when each offset was seen."""
 
-    __slots__ = ("_ledger", "_marks", "_times", "_waiting", "end", "holes", "pid", "position")
+    __slots__ = ("_ledger", "_marks", "_sent", "_times", "end", "holes", "pid", "position")
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, sent: bool, ledger: Ledger) -> None:
+        self._sent = sent
         self._ledger = ledger
         self.position = 0
         """Offset of the next byte to be delivered."""
@@ -46,48 +42,53 @@ class Stream:
         """Bytes skipped for which no reason is known yet."""
         self.pid = 0
         """Process of the newest record."""
-        self._waiting: list[Data] = []
         self._marks: list[int] = []  # offsets at which another time begins, ascending
         self._times: list[int] = []
-
-    def add(self, event: Data) -> Sequence[Piece]:
-        """Take a record; return what is now in order."""
-        offset, length = event.offset, event.length
-        if offset == self.position and not self._waiting:
-            self._mark(offset, event.time_ns)
-            self.pid = event.pid
-            return self._deliver(event)
-        if offset + length <= self.position:
-            return ()  # a retransmission, wholly delivered already
-        bisect.insort(self._waiting, event, key=_offset)
-        pieces = self._drain()
-        if len(self._waiting) > MAX_WAITING:
-            pieces += self._skip()
-        return pieces
-
-    def overdue(self, now_ns: int) -> Sequence[Piece]:
-        """Give up the holes that have waited longer than the reorder window."""
-        pieces: list[Piece] = []
-        while self._waiting and now_ns - min(event.time_ns for event in self._waiting) > REORDER_WINDOW_NS:
-            pieces += self._skip()
-        return pieces
-
-    def flush(self) -> Sequence[Piece]:
-        """Give up every hole: nothing more will come."""
-        pieces: list[Piece] = []
-        while self._waiting:
-            pieces += self._skip()
-        return pieces
-
-    @property
-    def waits(self) -> bool:
-        """Records wait behind a hole."""
-        return bool(self._waiting)
 
     @property
     def ended(self) -> bool:
         """Everything the side sent was delivered."""
         return 0 <= self.end <= self.position
+
+    def deliver(self, event: Data) -> list[Piece]:
+        """The pieces of a record that lies at `position` or begins before it; what was delivered before is left out."""
+        skip = self.position - event.offset
+        if skip:
+            if skip >= event.length:
+                return []
+            event = _without_start(event, skip)
+        offset, data, length = event.offset, event.data, event.length
+        self.pid = event.pid
+        self._mark(offset, event.time_ns)
+        ledger = self._ledger
+        ledger.kernel_bytes += length
+        self.position = offset + length
+        captured = len(data)
+        if captured == length:
+            ledger.seen_bytes += length
+            return [Piece(self._sent, offset, data)]
+        tail = event.tail
+        missing = length - captured
+        seen_tail = len(tail) if len(tail) <= missing else missing
+        ledger.seen_bytes += captured + seen_tail
+        if missing > seen_tail:
+            ledger.unseen_bytes[_REASONS[event.flags >> 8]] += missing - seen_tail
+        deliberate = event.flags >> 8 == _BUDGET
+        gap = Piece(self._sent, offset + captured, b"", Gap(missing, deliberate, tail if deliberate else b""))
+        return [Piece(self._sent, offset, data), gap] if captured else [gap]
+
+    def skip_to(self, offset: int, time_ns: int) -> list[Piece]:
+        """Give up the bytes before `offset`: they will not come."""
+        size = offset - self.position
+        if size <= 0:
+            return []
+        gap = Piece(self._sent, self.position, b"", Gap(size, deliberate=False))
+        self._mark(self.position, time_ns)
+        self.position = offset
+        self.holes += size
+        self._ledger.kernel_bytes += size
+        self._ledger.unseen_bytes[Unseen.HOLE] += size
+        return [gap]
 
     def time_at(self, offset: int) -> int:
         """When the byte at `offset` was seen."""
@@ -98,62 +99,16 @@ class Stream:
 
     def forget(self, offset: int) -> None:
         """Nobody will ask for the time of anything before `offset` again."""
-        keep = bisect.bisect_right(self._marks, offset) - 1
-        if keep > 0:
-            del self._marks[:keep], self._times[:keep]
+        if len(self._marks) > 1:
+            keep = bisect.bisect_right(self._marks, offset) - 1
+            if keep > 0:
+                del self._marks[:keep], self._times[:keep]
 
     def _mark(self, offset: int, time_ns: int) -> None:
         marks = self._marks
         if not marks or offset > marks[-1]:
             marks.append(offset)
             self._times.append(time_ns)
-
-    def _drain(self) -> list[Piece]:
-        pieces: list[Piece] = []
-        waiting = self._waiting
-        while waiting and waiting[0].offset <= self.position:
-            event = waiting.pop(0)
-            skip = self.position - event.offset
-            if skip < event.length:
-                self._mark(self.position, event.time_ns)
-                self.pid = event.pid
-                pieces += self._deliver(event if skip == 0 else _without_start(event, skip))
-        return pieces
-
-    def _skip(self) -> list[Piece]:
-        """Turn the hole before the first waiting record into a gap."""
-        first = self._waiting[0]
-        size = first.offset - self.position
-        gap = Piece(self.position, b"", Gap(size, deliberate=False))
-        self._mark(self.position, first.time_ns)
-        self.position += size
-        self.holes += size
-        self._ledger.kernel_bytes += size
-        self._ledger.unseen_bytes[Unseen.HOLE] += size
-        return [gap, *self._drain()]
-
-    def _deliver(self, event: Data) -> list[Piece]:
-        """Deliver a record that lies exactly at `position`."""
-        offset, data, length = event.offset, event.data, event.length
-        ledger = self._ledger
-        ledger.kernel_bytes += length
-        self.position = offset + length
-        captured = len(data)
-        if captured == length:
-            ledger.seen_bytes += length
-            return [Piece(offset, data)]
-        tail = event.tail
-        missing = length - captured
-        seen_tail = len(tail) if len(tail) <= missing else missing
-        ledger.seen_bytes += captured + seen_tail
-        ledger.unseen_bytes[_REASONS[event.flags >> 8]] += missing - seen_tail
-        deliberate = event.flags >> 8 == _BUDGET
-        gap = Piece(offset + captured, b"", Gap(missing, deliberate, tail if deliberate else b""))
-        return [Piece(offset, data), gap] if captured else [gap]
-
-
-def _offset(event: Data) -> int:
-    return event.offset
 
 
 def _without_start(event: Data, skip: int) -> Data:
@@ -174,8 +129,9 @@ def explain_holes(ledger: Ledger, holes: int, *, muted: int, ring_full: int, mut
         part = min(holes - moved.total(), size)
         if part > 0:
             moved[reason] += part
-    ledger.unseen_bytes[Unseen.HOLE] -= moved.total()
-    ledger.unseen_bytes.update(moved)
+    if moved:
+        ledger.unseen_bytes[Unseen.HOLE] -= moved.total()
+        ledger.unseen_bytes.update(moved)
 
 
 _BUDGET = 1

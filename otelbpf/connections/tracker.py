@@ -10,7 +10,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator
 
 from otelbpf.connections.connection import Connection
-from otelbpf.connections.stream import Stream, explain_holes
+from otelbpf.connections.stream import explain_holes
 from otelbpf.events.types import Data, State
 from otelbpf.events.wire import Flag, TcpState
 from otelbpf.telemetry.ledger import Ledger, Unseen
@@ -66,7 +66,7 @@ class Tracker:
         if not self._waiting:
             return []
         waiting = list(self._waiting.values())
-        self._waiting = {c.key: c for c in waiting if c.waits and c.key in self._table}
+        self._waiting = {c.key: c for c in waiting if c.held and c.key in self._table}
         return waiting
 
     def state(self, event: State) -> Connection | None:
@@ -94,7 +94,8 @@ class Tracker:
         return connection
 
     def settle(self, event: State) -> None:
-        """The kernel's last word on a socket: close its account. Also for one still open when the source ends."""
+        """The kernel's last word on a socket, whose streams are finished: close its account. It is still open where the
+        source ends before it."""
         ledger = self._ledger
         connection = self._table.get(event.key)
         if connection is None:
@@ -106,25 +107,20 @@ class Tracker:
                 ledger.unseen_bytes[Unseen.EVICTED] += kernel - counted
             return
         # While it is open, what has arrived will still be read: only at the end it is certain that it was not.
-        received_end = event.arrived if event.new_state == TcpState.CLOSE else event.received
-        unread = max(received_end - max(event.received, connection.received.position), 0)
-        self._settle_stream(connection.sent, event.sent, event.muted_sent, event.lost_sent, 0)
-        self._settle_stream(connection.received, received_end, event.muted_received, event.lost_received, unread)
+        unread = event.arrived - event.received if event.new_state == TcpState.CLOSE else 0
+        if unread > 0:
+            ledger.kernel_bytes += unread
+            ledger.unseen_bytes[Unseen.UNREAD] += unread
+        # What the streams counted beyond the kernel's numbers would be a fault of ours: it shows in the balance.
+        ledger.kernel_bytes += event.sent - connection.sent.position + event.received - connection.received.position
+        explain_holes(ledger, connection.sent.holes, muted=event.muted_sent, ring_full=event.lost_sent)
+        explain_holes(ledger, connection.received.holes, muted=event.muted_received, ring_full=event.lost_received)
         self.drop(connection)
 
     def drop(self, connection: Connection) -> None:
         """Forget a connection."""
         self._table.pop(connection.key, None)
         self._waiting.pop(connection.key, None)
-
-    def _settle_stream(self, stream: Stream, kernel: int, muted: int, lost: int, unread: int) -> None:
-        ledger = self._ledger
-        rest = kernel - stream.position
-        ledger.kernel_bytes += rest
-        ledger.unseen_bytes[Unseen.UNREAD] += unread
-        ledger.unseen_bytes[Unseen.HOLE] += max(rest - unread, 0)
-        stream.holes += max(rest - unread, 0)
-        explain_holes(ledger, stream.holes, muted=muted, ring_full=lost)
 
     def _open(self, event: Data | State) -> Connection:
         if len(self._table) >= self._max:

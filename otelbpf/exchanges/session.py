@@ -1,13 +1,16 @@
-"""One connection's conversation: which protocol it speaks, its messages in pairs, and what to do when bytes are missing.
+"""One connection's conversation: its protocol, its messages in pairs, and what to do when bytes are missing.
 
     listening ── a request begins ──► speaking ── 101, CONNECT ──► opaque
         ▲                                │
         └── a hole took the framing ─────┘        listening ── three strikes ──► unknown
 
 Listening is where every connection starts, and where it returns after a loss. A request is believed only where a
-system call's bytes begin with one; what comes before it is not reported. If requests then overlap (pipelining) before
-the conversation is known to be in step, nothing tells which response is whose: the exchanges are lost by name, never
-guessed.
+system call's bytes begin with one; what comes before it is not reported.
+
+A conversation is *in step* when every response is known to answer the oldest open request: from the first byte of a
+fresh connection, and again once a request and its response have met with nothing else open. Out of step, requests that
+overlap (pipelining) leave two explanations for the next response. Then nothing is guessed: the exchanges are lost by
+name, and the connection is left alone.
 """
 
 from __future__ import annotations
@@ -21,14 +24,12 @@ from otelbpf.connections.stream import Piece, Stream
 from otelbpf.events.wire import Flag
 from otelbpf.exchanges.exchange import Exchange
 from otelbpf.protocols import detect
-from otelbpf.protocols.base import Gap, Message, ProtocolError, Side
+from otelbpf.protocols.base import Gap, Incomplete, Message, ProtocolError, Side
 from otelbpf.protocols.http1 import Http1
 from otelbpf.telemetry.ledger import Ledger, Lost
 
 STRIKES = 3
 """Turns of a conversation that may begin with something unknown before the connection is left alone."""
-PREFIX_BYTES = 64
-"""Bytes of a first line that are kept while they do not yet tell what they are."""
 MAX_EARLY = 16
 """Pieces of the server's side that may wait for the request they answer."""
 
@@ -50,6 +51,7 @@ class Session:
 
     __slots__ = (
         "_connection",
+        "_doubtful",
         "_early",
         "_ended",
         "_head_limit",
@@ -91,6 +93,7 @@ class Session:
         self._ended: set[Side] = set()
         self._in_step = not connection.joined
         self._pipelines = False
+        self._doubtful = False
         self._strikes = 0
         self._last_direction: bool | None = None
         self._prefix = b""
@@ -98,19 +101,20 @@ class Session:
 
     # -- what the pipeline calls -----------------------------------------------------------------------------------
 
-    def take(self, sent: bool, piece: Piece) -> list[Exchange]:
+    def take(self, piece: Piece) -> list[Exchange]:
         """The next piece of one direction; exchanges that are over now.
 
         A send is recorded when its system call returns, and by then another thread may have read the answer: bytes of
         the server that no request precedes wait for it.
         """
+        sent = piece.sent
         if sent is self.serving:
             if not self._open and self._in_step and self.phase is not Phase.OVER and len(self._early) < MAX_EARLY:
                 self._early.append(piece)
                 return []
             return self._take(sent, piece)
         done = self._take(sent, piece)
-        if self._early and (self._open or self.phase is not Phase.SPEAKING):
+        if self._early and self._open:
             done += self.release()
         return done
 
@@ -175,8 +179,13 @@ class Session:
 
     def _listen(self, sent: bool, piece: Piece) -> list[Exchange]:
         if piece.gap is not None:
-            self._prefix = b""
             self._last_direction = sent
+            self._in_step = False
+            if self._prefix and self._prefix_direction is sent:
+                # A first line longer than what is copied, or cut by a loss.
+                self._ledger.requests_begun += 1
+                self._ledger.spans_lost[Lost.GAP_IN_HEAD] += 1
+                self._prefix = b""
             return []
         data = piece.data
         new_turn = self._last_direction is not sent
@@ -193,7 +202,7 @@ class Session:
         if data.startswith(_TLS_HANDSHAKE):
             return self._over("tls")
         verdict = detect.looks_like_request(data)
-        if verdict is detect.Verdict.MORE and len(data) < PREFIX_BYTES:
+        if verdict is detect.Verdict.MORE and len(data) < self._head_limit:
             self._prefix, self._prefix_direction = data, sent
             return []
         if verdict is not detect.Verdict.YES:
@@ -208,9 +217,13 @@ class Session:
         self.serving = not sent
         other = self._stream(not sent)
         starts = (offset, other.position)
+        if not self._in_step:
+            # Out of step, what the server said before this request cannot be its answer.
+            now_ns = self._stream(sent).time_at(offset)
+            self._early = [piece for piece in self._early if other.time_at(piece.offset) > now_ns]
         self._parser = Http1(starts, head_limit=self._head_limit, wanted=self._wanted)
         self.phase = Phase.SPEAKING
-        return self._speak(sent, Piece(offset, data))
+        return self._speak(sent, Piece(sent, offset, data))
 
     def _strike(self, sent: bool) -> list[Exchange]:
         """A turn began with something else. A response is none: its request may have come before the first sight."""
@@ -218,11 +231,13 @@ class Session:
             return []
         self._strikes += 1
         self._in_step = False
+        self._early.clear()
         return self._over("unknown_protocol") if self._strikes >= STRIKES else []
 
     def _over(self, why: str) -> list[Exchange]:
         self.phase = Phase.OVER
         self._parser = None
+        self._early.clear()
         self._ledger.connections[why] += 1
         return []
 
@@ -253,6 +268,7 @@ class Session:
             if self._open and self._is_over(self._open[0]):
                 exchange = self._open.popleft()
                 done.append(exchange)
+                self._pipelines = self._pipelines or bool(self._open)
                 self._in_step = self._in_step or not self._open
                 if exchange.response is not None and exchange.response.upgrade:
                     # What was open behind this request never was HTTP.
@@ -277,17 +293,22 @@ class Session:
             self._overlap()
 
     def _overlap(self) -> None:
-        if not self._in_step:
-            # Joined midway, and requests overlap: the next response may answer one that was never seen.
-            self._give_up(Lost.JOINED_MIDWAY)
-        elif len(self._open) > self._max_open:
+        if len(self._open) > self._max_open:
             self._give_up(Lost.EVICTED)
-        elif not self._pipelines:
-            self._pipelines = self.copy_more = True
+        elif len(self._open) == 2:
+            self.copy_more = True
+            # Out of step, the next response may answer a request that was never seen; or a response was lost, and the
+            # hole where it was will show.
+            self._doubtful = not self._in_step
 
     def _response(self, message: Message) -> None:
         """Attach a response to the oldest request; one that answers none (RFC 9110 section 15.5.9) is nobody's."""
         if not self._open:
+            self._in_step = False
+            return
+        if self._doubtful:
+            self.abandon(Lost.JOINED_MIDWAY)
+            self._ledger.connections["out_of_step"] += 1
             return
         exchange = self._open[0]
         stream = self._stream(self.serving)
@@ -296,6 +317,8 @@ class Session:
             exchange.response_first_ns = stream.time_at(message.begin)
         if message.end >= 0:
             exchange.response_last_ns = stream.time_at(max(message.end - 1, message.begin))
+            if message.incomplete is Incomplete.CLOSED:
+                exchange.error = "connection_closed"
         if message.upgrade and exchange.request.end < 0:
             exchange.request_last_ns = exchange.response_first_ns
 
@@ -323,10 +346,13 @@ class Session:
         ledger.connections["resynced"] += 1
         self._open.clear()
         self._parser = None
-        self._in_step = False
+        self._in_step = self._doubtful = False
         self._prefix = b""
+        self._ended.clear()
         self.phase = Phase.LISTENING
-        if reason is Lost.UNPARSABLE:
+        if self._pipelines:
+            self._over("out_of_step")
+        elif reason is Lost.UNPARSABLE:
             self._strikes += 1
             if self._strikes >= STRIKES:
                 self._over("unknown_protocol")
