@@ -64,7 +64,7 @@ def read_segment(frame: Frame) -> Segment | str:
     """The segment of a frame, or why there is none: what it is instead, for the user to read and to be counted."""
     link = _LINKS.get(frame.link_type)
     if link is None:
-        return f"link type {frame.link_type}"
+        return f"of link type {frame.link_type}"
     try:
         layer = link(frame.data)
         while not isinstance(layer, dpkt.ip.IP | dpkt.ip6.IP6):
@@ -82,7 +82,7 @@ def _ipv4(frame: Frame, ip: Any) -> Segment | str:
     if ip.mf or ip.offset:
         return "IP fragment"
     if not isinstance(ip.data, dpkt.tcp.TCP):
-        return "cut before the end of the TCP header"
+        return "without a whole TCP header"
     # Segmentation offload on the capturing host leaves the length zero: then all that follows is payload.
     size = ip.len - ip.hl * 4 if ip.len else frame.length - (len(frame.data) - len(ip.data))
     return _segment(frame, _IPV4_MAPPED + ip.src, _IPV4_MAPPED + ip.dst, ip.data, size)
@@ -98,7 +98,7 @@ def _ipv6(frame: Frame, ip: Any) -> Segment | str:
     if ip.p != dpkt.ip.IP_PROTO_TCP:
         return "not TCP"
     if not isinstance(ip.data, dpkt.tcp.TCP):
-        return "cut before the end of the TCP header"
+        return "without a whole TCP header"
     size = ip.plen - extensions if ip.plen else frame.length - (len(frame.data) - len(ip.data))
     return _segment(frame, ip.src, ip.dst, ip.data, size)
 

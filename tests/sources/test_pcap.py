@@ -597,7 +597,7 @@ def test_a_link_type_that_is_not_known(path: Path) -> None:
     """Wireless frames, for one, are not read; the number is what a search engine needs."""
     _, error = read(path, pcap(Talk().open().packets, link_type=105))
 
-    assert str(error) == f"{path} holds no TCP: 3 frames link type 105; capture with: tcpdump -w FILE tcp"
+    assert str(error) == f"{path} holds no TCP: 3 frames of link type 105; capture with: tcpdump -w FILE tcp"
 
 
 def test_frames_that_are_no_tcp_are_counted(path: Path) -> None:
