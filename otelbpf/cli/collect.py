@@ -13,14 +13,15 @@ def collect(
     source: Source,
     *,
     take: Callable[[Sequence[bytes]], object],
+    stop: Callable[[], object],
     duration_seconds: float = 0.0,
     monotonic: Callable[[], float] = time.monotonic,
 ) -> None:
     """Give every batch to `take`, the empty ones too: they tell that time has passed. After `duration_seconds`
-    (0: never) the source is told to stop; what it had captured by then is still taken."""
+    (0: never) `stop` is called, which stops the source; what it had captured by then is still taken."""
     end = monotonic() + duration_seconds if duration_seconds else math.inf
     for records in source.batches():
         take(records)
         if monotonic() >= end:
             end = math.inf
-            source.stop()
+            stop()

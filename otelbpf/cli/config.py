@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -46,6 +47,9 @@ def _print(loaded: Loaded) -> None:
     rows = []
     for row in table().values():
         value = row.show(getattr(getattr(loaded.settings, row.section), row.name))
+        if value and row.source.secret:
+            value = "(not shown)"
+        value = re.sub(r"(?<=://)[^/@]*@", "(not shown)@", value)
         rows.append((row.key, value or "-", loaded.origins[row.key]))
     widest = max(len(key) for key, _, _ in rows)
     for key, value, origin in rows:

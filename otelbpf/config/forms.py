@@ -26,6 +26,8 @@ class Form(msgspec.Struct, frozen=True):
     """For lists: the form of one item."""
     pairs: bool = False
     """A mapping of names to texts."""
+    auto: bool = False
+    """The word auto is a value too: None, which leaves the choice to whoever uses it."""
 
 
 def _read_whole(text: str) -> int:
@@ -90,6 +92,18 @@ def _read_text(text: str) -> str:
 _SWITCH = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 
 
+def _read_path(text: str) -> str:
+    if not text.isprintable():
+        raise ValueError
+    return text
+
+
+def _read_endpoint(text: str) -> str:
+    if text and not re.fullmatch(r"([a-z][a-z-]*://)?[^\s/?#]+(/[^\s?#]*)?|unix(-abstract)?:\S+", text):
+        raise ValueError
+    return text
+
+
 def _read_switch(text: str) -> bool:
     try:
         return _SWITCH[text.lower()]
@@ -140,6 +154,8 @@ SECONDS = Form("a duration such as 500ms, 30s or 5m", _read_seconds, _show_secon
 MILLISECONDS = Form("a whole number of milliseconds", _read_milliseconds, lambda value: str(round(value * 1000)))
 RATIO = Form("a number such as 0.25", _read_ratio, lambda value: f"{value:g}")
 TEXT = Form("a text", _read_text, str)
+PATH = Form("a path", _read_path, str)
+ENDPOINT = Form("an address such as http://jaeger:4317", _read_endpoint, str)
 SWITCH = Form("true or false", _read_switch, lambda value: "true" if value else "false")
 ADDRESS = Form("HOST:PORT such as 127.0.0.1:9464 or [::1]:9464, or off", _read_address, str)
 SPEC = Form("an exporter: otlp, console, none, file:PATH or file:-", _read_spec, str)
@@ -168,3 +184,15 @@ def list_of(item: Form) -> Form:
         return ",".join(map(item.show, values))
 
     return Form(item.expected, read, show, item)
+
+
+def or_auto(form: Form) -> Form:
+    """A value of this form, or the word auto."""
+
+    def read(text: str) -> object:
+        return None if text.lower() == "auto" else form.read(text)
+
+    def show(value: object) -> str:
+        return "auto" if value is None else form.show(value)
+
+    return Form(form.expected, read, show, auto=True)

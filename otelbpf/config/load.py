@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import quote
 
 import msgspec
 
@@ -46,6 +47,26 @@ def load(*, file: str | None, environment: Mapping[str, str], flags: Mapping[str
     return Loaded(settings, origins)
 
 
+def standard_environment(loaded: Loaded, environment: Mapping[str, str]) -> dict[str, str]:
+    """The environment in which the OTLP settings in force are what the standard variables say, wherever they come
+    from: the exporters read nothing else."""
+    result = dict(environment)
+    for row in table().values():
+        origin = loaded.origins[row.key]
+        if row.section != "otlp" or origin == "default" or origin.removeprefix("environment ") in row.source.variables:
+            continue
+        value = getattr(loaded.settings.otlp, row.name)
+        for name in row.source.variables:
+            result.pop(name, None)
+        if row.form.pairs:
+            text = ",".join(f"{quote(name)}={quote(text)}" for name, text in value.items())
+        else:
+            text = (row.source.variable_form or row.form).show(value)
+        if text != "auto":
+            result[row.source.variables[-1]] = text
+    return result
+
+
 def _from_environment(environment: Mapping[str, str]) -> dict[str, tuple[Any, str]]:
     problems = _unknown_variables(environment)
     found: dict[str, tuple[Any, str]] = {}
@@ -64,8 +85,9 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, tuple[Any, st
 
 def _variable(row: Row, environment: Mapping[str, str]) -> tuple[Any, str] | None:
     """A variable set to nothing counts as not set (opentelemetry-specification, sdk-environment-variables.md)."""
-    for name, form in ((row.variable, row.form), (row.source.variable, row.source.variable_form or row.form)):
-        text = environment.get(name, "").strip() if name else ""
+    standard = ((name, row.source.variable_form or row.form) for name in row.source.variables)
+    for name, form in ((row.variable, row.form), *standard):
+        text = environment.get(name, "").strip()
         if text:
             try:
                 return row.read(text, form=form), name

@@ -14,9 +14,11 @@ from msgspec import Meta
 
 from otelbpf.config.forms import (
     ADDRESS,
+    ENDPOINT,
     HEADER,
     MILLISECONDS,
     PAIRS,
+    PATH,
     RATIO,
     SECONDS,
     SIZE,
@@ -27,6 +29,7 @@ from otelbpf.config.forms import (
     Form,
     choice,
     list_of,
+    or_auto,
 )
 
 KIB = 1 << 10
@@ -39,10 +42,12 @@ class Source(msgspec.Struct, frozen=True):
 
     form: Form
     flag: str = ""
-    variable: str = ""
-    """The standard OpenTelemetry variable; the project's own variable wins over it."""
+    variables: tuple[str, ...] = ()
+    """The standard OpenTelemetry variables, the first that is set counts; the project's own variable wins over them."""
     variable_form: Form | None = None
-    """Where the standard variable writes the value in another way than the file."""
+    """Where the standard variables write the value in another way than the file."""
+    secret: bool = False
+    """Not to be printed."""
 
 
 Port = Annotated[int, Meta(ge=1, le=65535)]
@@ -153,6 +158,10 @@ class Limits(msgspec.Struct, frozen=True):
     ] = 64 * KIB
 
 
+def _otlp(name: str) -> tuple[str, str]:
+    return f"OTEL_EXPORTER_OTLP_TRACES_{name}", f"OTEL_EXPORTER_OTLP_{name}"
+
+
 class Export(msgspec.Struct, frozen=True):
     """Where spans go."""
 
@@ -163,7 +172,7 @@ class Export(msgspec.Struct, frozen=True):
             "empty: otlp where an OTLP endpoint is configured, otherwise console.",
             max_length=8,
         ),
-        Source(list_of(SPEC), flag="--export", variable="OTEL_TRACES_EXPORTER"),
+        Source(list_of(SPEC), flag="--export", variables=("OTEL_TRACES_EXPORTER",)),
     ] = ()
     queue_bytes: Annotated[
         int,
@@ -173,22 +182,74 @@ class Export(msgspec.Struct, frozen=True):
             le=16 * GIB,
         ),
         Source(SIZE),
-    ] = 64 * MIB
+    ] = 32 * MIB
     batch_spans: Annotated[
-        int,
-        Meta(description="The most spans sent at once.", ge=1, le=65536),
-        Source(WHOLE, variable="OTEL_BSP_MAX_EXPORT_BATCH_SIZE"),
-    ] = 512
+        int | None,
+        Meta(description="The most spans sent at once; auto: what suits the exporter.", ge=1, le=65536),
+        Source(or_auto(WHOLE), variables=("OTEL_BSP_MAX_EXPORT_BATCH_SIZE",)),
+    ] = None
     delay_seconds: Annotated[
-        float,
-        Meta(description="The longest a span waits for its batch to fill.", ge=0, le=3600),
-        Source(SECONDS, variable="OTEL_BSP_SCHEDULE_DELAY", variable_form=MILLISECONDS),
-    ] = 1.0
+        float | None,
+        Meta(
+            description="The longest a span waits for its batch to fill; auto: what suits the exporter.", ge=0, le=3600
+        ),
+        Source(or_auto(SECONDS), variables=("OTEL_BSP_SCHEDULE_DELAY",), variable_form=MILLISECONDS),
+    ] = None
     shutdown_seconds: Annotated[
         float,
         Meta(description="How long the end waits for spans still queued.", ge=0, le=3600),
         Source(SECONDS),
     ] = 10.0
+
+
+class Otlp(msgspec.Struct, frozen=True):
+    """How the exporter `otlp` reaches its backend; the names are those of the standard variables."""
+
+    endpoint: Annotated[
+        str,
+        Meta(description="The backend's address; empty: port 4317 (gRPC) or 4318 (HTTP) of this host."),
+        Source(ENDPOINT, variables=_otlp("ENDPOINT")),
+    ] = ""
+    protocol: Annotated[
+        str,
+        Meta(description="The protocol; auto: grpc where the endpoint's port is 4317, otherwise http/protobuf."),
+        Source(choice("auto", "grpc", "http/protobuf", "http/json"), variables=_otlp("PROTOCOL")),
+    ] = "auto"
+    headers: Annotated[
+        dict[str, str],
+        Meta(description="Headers sent along, for authentication above all.", max_length=64),
+        Source(PAIRS, variables=_otlp("HEADERS"), secret=True),
+    ] = {}
+    compression: Annotated[
+        str,
+        Meta(description="How what is sent is compressed."),
+        Source(choice("none", "gzip", "deflate"), variables=_otlp("COMPRESSION")),
+    ] = "none"
+    timeout_seconds: Annotated[
+        float,
+        Meta(description="How long one attempt may take.", ge=0.001, le=3600),
+        Source(SECONDS, variables=_otlp("TIMEOUT"), variable_form=MILLISECONDS),
+    ] = 10.0
+    insecure: Annotated[
+        bool,
+        Meta(description="Whether gRPC goes without TLS where the endpoint names no scheme."),
+        Source(SWITCH, variables=_otlp("INSECURE")),
+    ] = False
+    certificate: Annotated[
+        str,
+        Meta(description="A PEM file with the authorities that may vouch for the backend; empty: the system's."),
+        Source(PATH, variables=_otlp("CERTIFICATE")),
+    ] = ""
+    client_certificate: Annotated[
+        str,
+        Meta(description="A PEM file with the certificate shown to the backend; empty: none."),
+        Source(PATH, variables=_otlp("CLIENT_CERTIFICATE")),
+    ] = ""
+    client_key: Annotated[
+        str,
+        Meta(description="A PEM file with that certificate's private key; empty: none."),
+        Source(PATH, variables=_otlp("CLIENT_KEY")),
+    ] = ""
 
 
 class Sampling(msgspec.Struct, frozen=True):
@@ -206,13 +267,13 @@ class Sampling(msgspec.Struct, frozen=True):
                 "parentbased_always_off",
                 "parentbased_traceidratio",
             ),
-            variable="OTEL_TRACES_SAMPLER",
+            variables=("OTEL_TRACES_SAMPLER",),
         ),
     ] = "parentbased_always_on"
     ratio: Annotated[
         float,
         Meta(description="The share of traces the traceidratio samplers keep.", ge=0, le=1),
-        Source(RATIO, variable="OTEL_TRACES_SAMPLER_ARG"),
+        Source(RATIO, variables=("OTEL_TRACES_SAMPLER_ARG",)),
     ] = 1.0
 
 
@@ -278,7 +339,7 @@ class Resource(msgspec.Struct, frozen=True):
             description="Attributes added to every resource; a process's own OTEL_RESOURCE_ATTRIBUTES wins.",
             max_length=64,
         ),
-        Source(PAIRS, variable="OTEL_RESOURCE_ATTRIBUTES"),
+        Source(PAIRS, variables=("OTEL_RESOURCE_ATTRIBUTES",)),
     ] = {}
 
 
@@ -298,7 +359,7 @@ class Log(msgspec.Struct, frozen=True):
     level: Annotated[
         str,
         Meta(description="The least important message that is written."),
-        Source(choice("debug", "info", "warn", "error"), variable="OTEL_LOG_LEVEL"),
+        Source(choice("debug", "info", "warn", "error"), variables=("OTEL_LOG_LEVEL",)),
     ] = "info"
 
 
@@ -319,6 +380,7 @@ class Settings(msgspec.Struct, frozen=True):
     capture: Capture = Capture()
     limits: Limits = Limits()
     export: Export = Export()
+    otlp: Otlp = Otlp()
     sampling: Sampling = Sampling()
     redaction: Redaction = Redaction()
     resource: Resource = Resource()

@@ -85,9 +85,13 @@ class Row(msgspec.Struct, frozen=True):
         words = one.expected
         if low is not None and high is not None:
             words += f" ({one.show(low)} to {one.show(high)})"
+        if form.auto:
+            words += ", or auto"
         return f"{words}, or several separated by commas" if form.item else words
 
     def _within(self, value: Any) -> bool:
+        if value is None and self.form.auto:
+            return True
         low, high = self.bounds.ge, self.bounds.le
         return (low is None or value >= low) and (high is None or value <= high)
 

@@ -57,6 +57,7 @@ def build_exporters(
     batch_spans: int | None = None,
     delay_seconds: float | None = None,
     patience_seconds: float = 0.0,
+    files: Mapping[str, Sender] | None = None,
     stdout_fd: int = 1,
 ) -> list[Exporter]:
     """Running exporters, each with its account in `ledger.exports` under its name.
@@ -64,6 +65,8 @@ def build_exporters(
     `batch_spans` and `delay_seconds` are the OTEL_BSP_* variables' unless given, and each exporter's own default
     without these. `patience_seconds` above 0 makes a full exporter wait for room, as long as something moves at least
     that often: for sources that can wait (capture files), so that nothing is lost; 0 drops the oldest instead.
+    `files` are those already open, by path: a file may be out of reach once privileges were dropped, and the threads
+    that are started here should not have them.
     """
     asked = _asked_limits(environment)
     if batch_spans is not None:
@@ -75,7 +78,7 @@ def build_exporters(
     try:
         for spec in choose(specs, environment):
             encoder, sender, destination, own = _parts(
-                spec, limits, environment=environment, version=version, stdout_fd=stdout_fd
+                spec, limits, environment=environment, version=version, files=files or {}, stdout_fd=stdout_fd
             )
             account = ledger.exports[spec] = ExportAccount()
             exporter = QueuedExporter(
@@ -105,7 +108,13 @@ def _known(origin: str, spec: str) -> str:
 
 
 def _parts(
-    spec: str, limits: Limits, *, environment: Mapping[str, str], version: str, stdout_fd: int
+    spec: str,
+    limits: Limits,
+    *,
+    environment: Mapping[str, str],
+    version: str,
+    files: Mapping[str, Sender],
+    stdout_fd: int,
 ) -> tuple[Encoder, Sender, str, Limits]:
     """Encoder, sender, what people call the destination, and the limits that suit it."""
     if spec == "otlp":
@@ -124,7 +133,7 @@ def _parts(
     own = msgspec.structs.replace(limits, delay_seconds=0.2)
     if path == "-":
         return JsonEncoder(version=version), FileSender(stdout_fd, owned=False), "stdout", own
-    return JsonEncoder(version=version), open_file(path), path, own
+    return JsonEncoder(version=version), files.get(path) or open_file(path), path, own
 
 
 _BSP = {

@@ -34,10 +34,18 @@ _REASONS: Final = {
 class HealthServer:
     """Listens from construction on, serves until `close`."""
 
-    def __init__(self, address: str, *, metrics: Callable[[str], tuple[bytes, str]]) -> None:
-        """`metrics` takes an Accept header and gives a body and its content type. Raises ExportError where the
-        address cannot be listened on."""
+    def __init__(
+        self,
+        address: str,
+        *,
+        metrics: Callable[[str], tuple[bytes, str]],
+        prepare: Callable[[], object] = lambda: None,
+    ) -> None:
+        """`metrics` takes an Accept header and gives a body and its content type; `prepare` is called first on the
+        server's thread (to give up its privileges, which are a thread's own). Raises ExportError where the address
+        cannot be listened on."""
         self._metrics = metrics
+        self._prepare = prepare
         self._state = "not attached yet"
         self._open = 0
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -45,6 +53,7 @@ class HealthServer:
         host, port = self._listener.getsockname()[:2]
         self.address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         """Where it listens; the port is the real one where 0 was asked for."""
+        self.port: int = port
         self._started = threading.Event()
         self._thread = threading.Thread(target=self._run, name="otelbpf-health", daemon=True)
         self._thread.start()
@@ -75,6 +84,7 @@ class HealthServer:
 
     def _run(self) -> None:
         try:
+            self._prepare()
             asyncio.run(self._serve())
         finally:
             self._started.set()

@@ -29,8 +29,9 @@ def _printable_values(_logger: Any, _method: str, event: structlog.typing.EventD
     return {key: printable(value) if isinstance(value, str) else value for key, value in event.items()}
 
 
-def configure(*, stream: TextIO | None = None) -> None:
-    """Let every logger write to this stream (standard error unless given), as befits what it is."""
+def configure(*, stream: TextIO | None = None, level: str = "info") -> None:
+    """Let every logger write to this stream (standard error unless given), as befits what it is; nothing that is less
+    important than `level`."""
     stream = stream or sys.stderr
     terminal = stream.isatty()
     structlog.configure(
@@ -40,7 +41,7 @@ def configure(*, stream: TextIO | None = None) -> None:
             _printable_values,
             structlog.dev.ConsoleRenderer(pad_event_to=0) if terminal else structlog.processors.JSONRenderer(),
         ],
-        wrapper_class=structlog.make_filtering_bound_logger("info"),
+        wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.PrintLoggerFactory(stream),
         cache_logger_on_first_use=False,
     )

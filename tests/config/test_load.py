@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from otelbpf.config.load import Loaded, load
+from otelbpf.config.load import Loaded, load, standard_environment
 from otelbpf.config.table import table
 from otelbpf.errors import ConfigError
 
@@ -155,3 +155,51 @@ def test_bad_variables_are_all_named() -> None:
 )
 def test_settings_must_fit_each_other(environment: dict[str, str], problem: str) -> None:
     assert _refused(environment) == problem
+
+
+def test_otlp_settings_reach_the_exporters_as_standard_variables(tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text(
+        "otlp:\n  endpoint: http://a:4317\n  protocol: auto\n  timeout_seconds: 2s\n  insecure: true\n"
+        "  headers: {authorization: 'Bearer a,b=c'}\n  compression: gzip\n"
+    )
+    environment = {"HOME": "/", "OTEL_EXPORTER_OTLP_COMPRESSION": "deflate", "OTELBPF_OTLP_CLIENT_KEY": "/k"}
+
+    loaded = load(file=str(path), environment=environment, flags={})
+
+    assert standard_environment(loaded, environment) == {
+        "HOME": "/",
+        "OTELBPF_OTLP_CLIENT_KEY": "/k",
+        "OTEL_EXPORTER_OTLP_ENDPOINT": "http://a:4317",
+        "OTEL_EXPORTER_OTLP_TIMEOUT": "2000",
+        "OTEL_EXPORTER_OTLP_INSECURE": "true",
+        "OTEL_EXPORTER_OTLP_HEADERS": "authorization=Bearer%20a%2Cb%3Dc",
+        "OTEL_EXPORTER_OTLP_COMPRESSION": "deflate",
+        "OTEL_EXPORTER_OTLP_CLIENT_KEY": "/k",
+    }
+
+
+def test_the_variable_for_traces_goes_before_the_general_one_and_stays_what_it_is() -> None:
+    environment = {
+        "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://a:1/x",
+        "OTEL_EXPORTER_OTLP_ENDPOINT": "http://b:2",
+    }
+
+    loaded = _load(environment)
+
+    assert loaded.settings.otlp.endpoint == "http://a:1/x"
+    assert loaded.origins["otlp.endpoint"] == "environment OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"
+    assert standard_environment(loaded, environment) == environment
+
+
+def test_the_projects_own_variable_takes_the_place_of_both_standard_ones() -> None:
+    environment = {
+        "OTELBPF_OTLP_ENDPOINT": "http://c:3",
+        "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://a:1/x",
+        "OTEL_EXPORTER_OTLP_ENDPOINT": "http://b:2",
+    }
+
+    assert standard_environment(_load(environment), environment) == {
+        "OTELBPF_OTLP_ENDPOINT": "http://c:3",
+        "OTEL_EXPORTER_OTLP_ENDPOINT": "http://c:3",
+    }

@@ -1,0 +1,40 @@
+"""What `run` and `record` share: the kernel as a source, and the word that it is attached."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from otelbpf.cli.trace import matcher
+from otelbpf.config.settings import Settings
+from otelbpf.sources.listeners import count_services
+from otelbpf.sources.live import LiveSource
+from otelbpf.sources.privileges import drop_privileges
+
+
+def open_live(settings: Settings, *, own_ports: Iterable[int] = ()) -> LiveSource:
+    """The probes attached as the settings ask. `settle` is to follow, once everything that needs more is open."""
+    return LiveSource(
+        tier=settings.capture.tier,
+        ports=settings.filters.ports,
+        pids=settings.filters.pids,
+        cgroups=settings.filters.cgroups,
+        traced=matcher(settings.filters.executables),
+        own_ports=own_ports,
+        head_limit_bytes=settings.capture.head_limit_bytes,
+        ring_bytes=settings.capture.ring_bytes,
+        max_sockets=settings.capture.sockets,
+        keep_privileges=True,
+    )
+
+
+def settle(settings: Settings) -> None:
+    """Give up what reading the ring and /proc does not need, unless it is to be kept. Threads inherit what is left:
+    they are started after this, and files are opened before."""
+    if settings.privileges.drop:
+        drop_privileges()
+
+
+def ready_line(source: LiveSource, **more: str) -> str:
+    """What is attached, and how many services it will see: key=value, parted by blanks."""
+    told = {"tier": source.tier, "probes": str(len(source.probes)), "services": str(count_services()), **more}
+    return "ready " + " ".join(f"{name}={value}" for name, value in told.items())

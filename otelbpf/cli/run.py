@@ -1,0 +1,83 @@
+"""`otelbpf run`: trace this host."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, closing, nullcontext
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from otelbpf.cli.options import load_settings, run_options
+
+if TYPE_CHECKING:
+    from otelbpf.config.settings import Settings
+    from otelbpf.exporters.health import HealthServer
+    from otelbpf.telemetry.ledger import Ledger
+
+
+@click.command()
+@run_options
+def run(config_file: str | None, **options: Any) -> None:
+    """Trace this host: every HTTP/1 request of every process becomes a span. Needs root, or the capabilities that
+    `otelbpf doctor` names.
+
+    Without options all connections are traced. Spans go to the OTLP endpoint of the environment
+    (OTEL_EXPORTER_OTLP_ENDPOINT), or to the terminal where none is set. A line on standard error that begins with
+    "ready" says that every probe is attached. Ctrl-C or SIGTERM ends in order, with a balance sheet; a second one ends
+    at once.
+
+    \b
+    otelbpf run                                       everything, on the terminal
+    otelbpf run --port 8080,9000                      connections with one of these ports at either end
+    otelbpf run --exe '*/nginx' --duration 30s        one program, half a minute
+    otelbpf run --export otlp --export file:spans.jsonl
+    otelbpf run --export file:- | jq .                OTLP/JSON lines
+    otelbpf run --config /etc/otelbpf.yaml            all settings: config/otelbpf.yaml in the source
+    curl -s 127.0.0.1:9464/metrics                    meanwhile, elsewhere: is anything lost?
+    """
+    loaded = load_settings(config_file, options)
+    # Imported here: nobody waits for them who asks for --help.
+    from otelbpf.cli.live import open_live, ready_line, settle  # noqa: PLC0415
+    from otelbpf.cli.signals import Signals  # noqa: PLC0415
+    from otelbpf.cli.trace import open_files, start_exporters, trace  # noqa: PLC0415
+    from otelbpf.telemetry.ledger import Ledger  # noqa: PLC0415
+    from otelbpf.telemetry.log import configure  # noqa: PLC0415
+
+    settings = loaded.settings
+    configure(level=settings.log.level)
+    ledger = Ledger()
+    with (
+        Signals() as signals,
+        _health(settings, ledger) as health,
+        closing(open_live(settings, own_ports=[health.port] if health else [])) as source,
+    ):
+        files = open_files(settings)
+        settle(settings)
+        exporters = start_exporters(loaded, ledger, files=files, can_wait=False)
+
+        def stop() -> None:
+            if health:
+                health.draining()
+            source.stop()
+
+        signals.stops(stop)
+        if health:
+            health.ready()
+        click.echo(ready_line(source, listen=health.address if health else "off"), err=True)
+        seconds = settings.capture.duration_seconds
+        trace(source, settings, ledger=ledger, exporters=exporters, stop=stop, duration_seconds=seconds)
+
+
+def _health(settings: Settings, ledger: Ledger) -> AbstractContextManager[HealthServer | None]:
+    from otelbpf.exporters.health import HealthServer  # noqa: PLC0415
+    from otelbpf.exporters.prometheus import registry_of, render  # noqa: PLC0415
+    from otelbpf.sources.privileges import drop_privileges  # noqa: PLC0415
+
+    if settings.health.listen == "off":
+        return nullcontext()
+    return HealthServer(
+        settings.health.listen,
+        metrics=partial(render, registry_of(ledger)),
+        prepare=partial(drop_privileges, ()) if settings.privileges.drop else lambda: None,
+    )

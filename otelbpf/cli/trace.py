@@ -1,0 +1,109 @@
+"""What `run` and `replay` share: a source's records become spans, the spans go out, and the account is told."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Sequence
+from fnmatch import fnmatchcase
+
+import click
+
+from otelbpf import __version__
+from otelbpf.cli.balance import balance_sheet
+from otelbpf.cli.collect import collect
+from otelbpf.config.load import Loaded, standard_environment
+from otelbpf.config.settings import Settings
+from otelbpf.events.types import Identity
+from otelbpf.exporters.base import Exporter, Sender
+from otelbpf.exporters.build import build_exporters
+from otelbpf.exporters.file import open_file
+from otelbpf.pipeline import Pipeline
+from otelbpf.sources.base import Source
+from otelbpf.telemetry.ledger import Ledger
+from otelbpf.tracing.sampling import make_sampler
+from otelbpf.tracing.span import Span
+
+_PATIENCE_SECONDS = 60.0
+"""How long a file waits for a backend that takes nothing, before spans are dropped."""
+
+
+def open_files(settings: Settings) -> dict[str, Sender]:
+    """The files that spans are written to, by path."""
+    paths = [spec.removeprefix("file:") for spec in settings.export.to if spec.startswith("file:")]
+    return {path: open_file(path) for path in paths if path != "-"}
+
+
+def start_exporters(loaded: Loaded, ledger: Ledger, *, files: dict[str, Sender], can_wait: bool) -> list[Exporter]:
+    """The exporters the settings ask for, running. `can_wait`: the source does, when an exporter is full."""
+    export = loaded.settings.export
+    return build_exporters(
+        export.to,
+        environment=standard_environment(loaded, os.environ),
+        ledger=ledger,
+        version=__version__,
+        queue_bytes=export.queue_bytes,
+        batch_spans=export.batch_spans,
+        delay_seconds=export.delay_seconds,
+        patience_seconds=_PATIENCE_SECONDS if can_wait else 0.0,
+        files=files,
+    )
+
+
+def trace(
+    source: Source,
+    settings: Settings,
+    *,
+    ledger: Ledger,
+    exporters: Sequence[Exporter],
+    stop: Callable[[], object],
+    duration_seconds: float = 0.0,
+) -> None:
+    """Everything from the source's records to the printed balance sheet. An error of the source is raised after what
+    it delivered before is exported and accounted for."""
+    pipeline = Pipeline(
+        ledger=ledger,
+        emit=_emit_to(exporters),
+        source=source,
+        max_connections=settings.limits.connections,
+        max_open_exchanges=settings.limits.pending_exchanges,
+        head_limit=settings.limits.head_bytes,
+        sample=make_sampler(settings.sampling.sampler, str(settings.sampling.ratio)),
+        secret_keys=settings.redaction.query_keys,
+        resource_extra=tuple(settings.resource.attributes.items()),
+        traced=matcher(settings.filters.executables),
+    )
+    try:
+        collect(source, take=pipeline.feed, stop=stop, duration_seconds=duration_seconds)
+    finally:
+        pipeline.finish()
+        _shut_down(exporters, settings.export.shutdown_seconds)
+        click.echo(balance_sheet(ledger), err=True)
+
+
+def matcher(globs: Sequence[str]) -> Callable[[Identity], bool] | None:
+    """Whether a process's executable is one of those asked for; None when all are."""
+    if not globs:
+        return None
+
+    def matches(process: Identity) -> bool:
+        return any(fnmatchcase(process.executable, glob) for glob in globs)
+
+    return matches
+
+
+def _emit_to(exporters: Sequence[Exporter]) -> Callable[[Sequence[Span]], None]:
+    def emit(spans: Sequence[Span]) -> None:
+        for exporter in exporters:
+            exporter.export(spans)
+
+    return emit
+
+
+def _shut_down(exporters: Sequence[Exporter], seconds: float) -> None:
+    """All at once, so that a backend that is away takes no time from the others."""
+    threads = [threading.Thread(target=exporter.shutdown, args=(seconds,)) for exporter in exporters]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
