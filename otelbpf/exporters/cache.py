@@ -20,7 +20,8 @@ LONGEST_KEPT = 256
 class PairCache(dict[Pair, bytes]):
     """The encoding of each attribute pair: `cache[pair]`.
 
-    Python holds 1, 1.0 and True for equal, so it relies on what `AttributeValue` promises: one key, one type.
+    Python holds 1, 1.0 and True for equal, so it relies on what `AttributeValue` promises: one key, one type. Floats are
+    encoded each time, for 0.0 and -0.0 are equal too.
     """
 
     def __init__(self, encode: Callable[[str, AttributeValue], bytes], *, limit: int) -> None:
@@ -33,7 +34,7 @@ class PairCache(dict[Pair, bytes]):
         encoded = self._old.get(pair)
         if encoded is None:
             encoded = self._encode(*pair)
-            if len(encoded) > LONGEST_KEPT:
+            if len(encoded) > LONGEST_KEPT or type(pair[1]) is float:
                 return encoded
         if len(self) >= self._limit:
             self._old = dict(self)
