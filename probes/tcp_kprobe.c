@@ -23,27 +23,31 @@ static inline void enter(u64 sk, u64 message, u32 direction, u32 flags)
 static inline void leave(struct pt_regs *ctx, u32 direction)
 {
 	u64 id = bpf_get_current_pid_tgid();
-	struct call *entered = calls.lookup(&id), call;
+	struct call *entered = calls.lookup(&id), *call;
+	struct work *work = workspace();
 	int result = ctx->ax;
 
+	if (!work)
+		return;
 	if (!entered || entered->direction != direction) {
 		if (result > 0)
 			count_loss(LOSS_NO_ENTRY, result);
 		return;
 	}
-	call = *entered;
+	call = &work->call;
+	*call = *entered;
 	calls.delete(&id);
 	if (result <= 0)
 		return;
 	if (direction == RECEIVED) {
-		if (call.flags & (MSG_PEEK | MSG_OOB | MSG_ERRQUEUE))
+		if (call->flags & (MSG_PEEK | MSG_OOB | MSG_ERRQUEUE))
 			return;
-		if (call.flags & MSG_TRUNC)
-			call.reason = UNSEEN_TRUNC;
-		call.time_ns = bpf_ktime_get_ns();
+		if (call->flags & MSG_TRUNC)
+			call->reason = UNSEEN_TRUNC;
+		call->time_ns = bpf_ktime_get_ns();
 	}
-	call.length = result;
-	tell_call(ctx, &call);
+	call->length = result;
+	pass_on(ctx, work);
 }
 
 int on_send(struct pt_regs *ctx)
@@ -89,14 +93,8 @@ int on_send_page(struct pt_regs *ctx)
 	return 0;
 }
 
-int on_rest_sent(struct pt_regs *ctx)
+int on_call(struct pt_regs *ctx)
 {
-	tell_rest(ctx, WALK_SENT);
-	return 0;
-}
-
-int on_rest_received(struct pt_regs *ctx)
-{
-	tell_rest(ctx, WALK_RECEIVED);
+	tell_call(ctx);
 	return 0;
 }

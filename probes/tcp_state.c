@@ -2,8 +2,8 @@
  *
  * inet_sock_set_state fires before the new state is stored, in process context (connect, close, shutdown) or in softirq
  * (a segment arrived, a timer). A kernel skips a program that is already running on the CPU, so a softirq that interrupts
- * it would lose its transition: therefore the same program is attached twice, and the second does what the first could
- * not (an entry that already has the state is left alone).
+ * it would lose its transition: therefore the same program is loaded and attached twice, and the second does what the
+ * first could not (an entry that already has the state is left alone).
  */
 #include "include/life.h"
 
@@ -146,12 +146,6 @@ static inline void change_state(struct bpf_raw_tracepoint_args *ctx)
 }
 
 int on_state(struct bpf_raw_tracepoint_args *ctx)
-{
-	change_state(ctx);
-	return 0;
-}
-
-int on_state_nested(struct bpf_raw_tracepoint_args *ctx)
 {
 	change_state(ctx);
 	return 0;

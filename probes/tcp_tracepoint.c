@@ -7,23 +7,31 @@
 
 static inline void on_length(struct bpf_raw_tracepoint_args *ctx, u32 direction)
 {
-	struct call call = {
-		.sk = ctx->args[0],
-		.direction = direction,
-		.length = ctx->args[1],
-	};
+	struct work *work = workspace();
 	u32 flags = ctx->args[2];
 	int result = ctx->args[1];
+	struct call *call;
 
-	find_buffers(&call, result);
+	if (!work)
+		return;
+	call = &work->call;
+	call->sk = ctx->args[0];
+	call->base = 0;
+	call->left = 0;
+	call->vector = 0;
+	call->segments = 0;
+	call->direction = direction;
+	call->length = result;
+	call->reason = UNSEEN_NONE;
+	find_buffers(call, result);
 	if (result <= 0)
 		return;
 	if (direction == RECEIVED && flags & (MSG_PEEK | MSG_OOB | MSG_ERRQUEUE))
 		return;
 	if (direction == RECEIVED && flags & MSG_TRUNC)
-		call.reason = UNSEEN_TRUNC;
-	call.time_ns = bpf_ktime_get_ns();
-	tell_call(ctx, &call);
+		call->reason = UNSEEN_TRUNC;
+	call->time_ns = bpf_ktime_get_ns();
+	pass_on(ctx, work);
 }
 
 int on_send_length(struct bpf_raw_tracepoint_args *ctx)
@@ -38,14 +46,8 @@ int on_receive_length(struct bpf_raw_tracepoint_args *ctx)
 	return 0;
 }
 
-int on_rest_sent(struct bpf_raw_tracepoint_args *ctx)
+int on_call(struct bpf_raw_tracepoint_args *ctx)
 {
-	tell_rest(ctx, WALK_SENT);
-	return 0;
-}
-
-int on_rest_received(struct bpf_raw_tracepoint_args *ctx)
-{
-	tell_rest(ctx, WALK_RECEIVED);
+	tell_call(ctx);
 	return 0;
 }

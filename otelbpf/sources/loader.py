@@ -40,12 +40,12 @@ MAPS = (
     "ports",
     "cgroups",
     "own_ports",
-    "walks",
+    "telling",
     "processes",
 )
 _COMMON = (
     ("on_state", "inet_sock_set_state"),
-    ("on_state_nested", "inet_sock_set_state"),
+    ("on_state", "inet_sock_set_state"),  # twice: see tcp_state.c
     ("on_destroy", "tcp_destroy_sock"),
     ("on_exec", "sched_process_exec"),
     ("on_exit", "sched_process_exit"),
@@ -55,7 +55,7 @@ _KPROBES = (("on_send", "tcp_sendmsg"), ("on_receive", "tcp_recvmsg"))
 _RETURNS = (("on_send_return", "tcp_sendmsg"), ("on_receive_return", "tcp_recvmsg"))
 _PAGES = ("on_send_page", "tcp_sendpage")
 """Until 6.4."""
-_WALKS = ("on_rest_sent", "on_rest_received")
+_TELLING = "on_call"
 
 
 class Order(msgspec.Struct, frozen=True):
@@ -74,8 +74,6 @@ class Loaded(msgspec.Struct, frozen=True, omit_defaults=True):
 
     maps: list[str] = []
     attached: list[str] = []
-    missing: list[str] = []
-    """Optional probes that could not be attached."""
     events: list[str] = []
     """Kprobe events made in tracefs, to be removed at the end."""
     error: str = ""
@@ -94,7 +92,7 @@ def main() -> None:
             answer, descriptors = load(order)
         except OtelbpfError as error:
             answer = Loaded(error=type(error).__name__, problem=error.problem, remedy=error.remedy)
-        except Exception as error:  # noqa: BLE001: the last boundary of this process: its parent tells the user
+        except Exception as error:  # noqa: BLE001 - its parent tells the user
             compiler_output.seek(0)
             said = compiler_output.read().decode(errors="replace").strip()
             problem = f"the probes could not be loaded: {error}"
@@ -117,17 +115,16 @@ def load(order: Order) -> tuple[Loaded, list[int]]:
     bcc = import_bcc()
     module = _compile(bcc, order)
     tables = {name: _map_descriptor(bcc, module, name) for name in MAPS}
-    attached: dict[str, int] = {}
-    missing: list[str] = []
+    attached: list[tuple[str, int]] = []
     events: list[str] = []
     kprobe_tier = order.tier == "kprobe"
     kind = bcc.BPF.KPROBE if kprobe_tier else bcc.BPF.RAW_TRACEPOINT
-    for index, name in enumerate(_WALKS):
-        _put_program(tables["walks"], index, _load_program(module, name, kind))
+    telling = _load_program(module, _TELLING, kind)
+    maps.update(tables["telling"], bytes(4), telling.to_bytes(4, "little"))
     # Data first and state last would miss births; state first sees no bytes of sockets it cannot place.
     for name, tracepoint in _COMMON + (() if kprobe_tier else _TRACEPOINTS):
         program = _load_program(module, name, bcc.BPF.RAW_TRACEPOINT)
-        attached[f"{tracepoint}:{name}"] = _attach_raw_tracepoint(bcc, program, tracepoint)
+        attached.append((f"{tracepoint}:{name}", _attach_raw_tracepoint(bcc, program, tracepoint)))
     if kprobe_tier:
         entries, returns = list(_KPROBES), list(_RETURNS)
         if kprobes.has_function(_PAGES[1]):
@@ -135,10 +132,10 @@ def load(order: Order) -> tuple[Loaded, list[int]]:
             returns.append(("on_send_return", _PAGES[1]))
         programs = {name: _load_program(module, name, kind) for name, _ in entries + returns}
         for name, function, event, descriptor in kprobes.attach(programs, entries, returns):
-            attached[f"{function}:{name}"] = descriptor
+            attached.append((f"{function}:{name}", descriptor))
             events.append(event)
-    answer = Loaded(maps=list(tables), attached=list(attached), missing=missing, events=events)
-    return answer, [*tables.values(), *attached.values()]
+    answer = Loaded(maps=list(tables), attached=[name for name, _ in attached], events=events)
+    return answer, [*tables.values(), *(descriptor for _, descriptor in attached)]
 
 
 def import_bcc() -> Any:
@@ -195,6 +192,8 @@ def _map_descriptor(bcc: Any, module: Any, name: str) -> int:
 
 
 def _load_program(module: Any, name: str, kind: int) -> int:
+    """A program of its own at each call, even of the same function."""
+    module.funcs.pop(name.encode(), None)
     return int(module.load_func(name, kind).fd)
 
 
@@ -207,10 +206,6 @@ def _attach_raw_tracepoint(bcc: Any, program: int, tracepoint: str) -> int:
             "sock_send_length needs Linux 6.3; on older kernels use --tier kprobe",
         )
     return int(descriptor)
-
-
-def _put_program(array: int, index: int, program: int) -> None:
-    maps.update(array, index.to_bytes(4, "little"), program.to_bytes(4, "little"))
 
 
 if __name__ == "__main__":

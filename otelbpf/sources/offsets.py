@@ -31,6 +31,10 @@ _NEEDED = (
     ("task_struct", "start_boottime"),
     ("task_struct", "comm"),
     ("task_struct", "flags"),
+    ("task_struct", "cgroups"),
+    ("css_set", "dfl_cgrp"),
+    ("cgroup", "kn"),
+    ("kernfs_node", "id"),
 )
 # Absent where the kernel was built without IPv6 or network namespaces.
 _OPTIONAL = (
@@ -51,6 +55,8 @@ def defines(btf: Btf, *, kprobes: bool) -> list[str]:
     for structure, member in _OPTIONAL:
         if (offset := btf.offset(structure, member)) is not None:
             settings[_name(structure, member)] = offset
+    # `__parent` since kernel commit 633488947ef6 ("kernfs: Use RCU to access kernfs_node::parent."), 6.15.
+    settings["OFFSET_KERNFS_NODE_PARENT"] = _need(btf, "kernfs_node", "__parent", "parent")
     for enumeration, name in _ENUMERATORS:
         value = btf.enumerator(enumeration, name)
         settings[name] = _SK_FLAGS_DEFAULT[name] if value is None else value

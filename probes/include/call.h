@@ -9,19 +9,6 @@
 #define MSG_TRUNC 0x20
 #define MSG_ERRQUEUE 0x2000
 
-struct call {
-	u64 sk;
-	u64 time_ns;
-	u64 base;	/* the buffer, or what is left of the first segment */
-	u64 left;
-	u64 vector;	/* the segments behind it */
-	u64 segments;
-	u32 direction;
-	u32 length;	/* bytes sent or received */
-	u32 reason;	/* enum unseen: the content is out of reach */
-	u32 flags;	/* of a receiving call */
-};
-
 static inline struct work *workspace(void)
 {
 	u32 zero = 0;
@@ -99,7 +86,6 @@ static inline struct socket_entry *account(struct call *call, struct work *work,
 		work->record.header.flags |= FLAG_SENT;
 	work->record.header.time_ns = call->time_ns;
 	work->record.endpoints = entry->endpoints;
-	work->socket = sk;
 	work->begin = begin;
 	work->length = call->length;
 	work->position = 0;
@@ -132,40 +118,34 @@ static inline void finish(struct work *work, struct socket_entry *entry)
 	flush(work, entry);
 }
 
-/* Tells the call; where it has more segments than one program walks, the next one goes on. */
-static inline void tell_call(void *ctx, struct call *call)
+/* Hands the call in the workspace to tell_call(). Hooks end here: the program behind the tail call is loaded once. */
+static inline void pass_on(void *ctx, struct work *work)
+{
+	work->accounted = 0;
+	telling.call(ctx, 0);
+}
+
+/* Tells the call in the workspace, and goes on with itself where it has more segments than one run walks. */
+static inline void tell_call(void *ctx)
 {
 	struct settings *to = read_settings();
 	struct work *work = workspace();
 	struct socket_entry *entry;
+	u64 sk;
 
 	if (!to || !work)
 		return;
-	entry = account(call, work, to);
-	if (!entry)
-		return;
-	if (!walk(work, entry)) {
-		walks.call(ctx, call->direction == SENT ? WALK_SENT : WALK_RECEIVED);
-		give_up(work, UNSEEN_SEGMENTS);
+	if (!work->accounted) {
+		entry = account(&work->call, work, to);
+		work->accounted = 1;
+	} else {
+		sk = work->call.sk;
+		entry = sockets.lookup(&sk);
 	}
-	finish(work, entry);
-}
-
-/* Goes on with a call that another program began on this CPU. */
-static inline void tell_rest(void *ctx, u32 program)
-{
-	struct work *work = workspace();
-	struct socket_entry *entry;
-	u64 sk;
-
-	if (!work)
-		return;
-	sk = work->socket;
-	entry = sockets.lookup(&sk);
 	if (!entry)
 		return;
 	if (!walk(work, entry)) {
-		walks.call(ctx, program);
+		telling.call(ctx, 0);
 		give_up(work, UNSEEN_SEGMENTS);
 	}
 	finish(work, entry);

@@ -3,22 +3,23 @@
 
 #include "emit.h"
 
-#define CGROUP_DEPTH 8
+/* How many levels below a chosen cgroup a process may be. */
+#define CGROUP_DEPTH 10
 
 static inline int below_chosen_cgroup(void)
 {
-	u64 id;
+	u64 node = task_cgroup_node(), id;
 
-#pragma unroll
+#pragma clang loop unroll(disable)
 	for (int level = 0; level < CGROUP_DEPTH; level++) {
-		id = bpf_get_current_ancestor_cgroup_id(level);
-		if (!id)
+		if (!node)
 			return 0;
+		id = cgroup_node_id(node);
 		if (cgroups.lookup(&id))
 			return 1;
+		node = cgroup_node_parent(node);
 	}
-	id = bpf_get_current_cgroup_id();
-	return cgroups.lookup(&id) != 0;
+	return 0;
 }
 
 /* The ends as the peer's socket has them. Loopback addresses mean the same only within one network namespace; any other

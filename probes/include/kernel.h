@@ -166,3 +166,21 @@ static inline u32 task_flags(void)
 {
 	return read_u32((u64)bpf_get_current_task() + OFFSET_TASK_STRUCT_FLAGS);
 }
+
+/* The folder of the task's cgroup v2. The helper that gives the ancestors' ids came late to tracing programs. */
+static inline u64 task_cgroup_node(void)
+{
+	u64 set = read_u64((u64)bpf_get_current_task() + OFFSET_TASK_STRUCT_CGROUPS);
+
+	return read_u64(read_u64(set + OFFSET_CSS_SET_DFL_CGRP) + OFFSET_CGROUP_KN);
+}
+
+static inline u64 cgroup_node_id(u64 node)
+{
+	return read_u64(node + OFFSET_KERNFS_NODE_ID);
+}
+
+static inline u64 cgroup_node_parent(u64 node)
+{
+	return read_u64(node + OFFSET_KERNFS_NODE_PARENT);
+}

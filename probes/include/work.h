@@ -8,18 +8,29 @@
 /* Bytes of one data record; a longer prefix takes several. A power of two. */
 #define CHUNK 8192
 
-/* Segments walked by one program before a tail call goes on. */
+/* Segments walked before a tail call goes on: 33 of those (the kernel's limit) take IOV_MAX segments. */
 #define WALK_STEPS 32
 
-enum walk_program {
-	WALK_SENT = 0,
-	WALK_RECEIVED = 1,
+/* A call that sent or received bytes, as a tier's hook found it. */
+struct call {
+	u64 sk;
+	u64 time_ns;
+	u64 base;	/* the buffer, or what is left of the first segment */
+	u64 left;
+	u64 vector;	/* the segments behind it */
+	u64 segments;
+	u32 direction;
+	u32 length;	/* bytes sent or received */
+	u32 reason;	/* enum unseen: the content is out of reach */
+	u32 flags;	/* of a receiving call */
 };
 
 struct work {
 	struct data_record record;
 	u8 payload[2 * CHUNK];	/* twice: the verifier adds the largest offset and the largest length */
-	u64 socket;
+	struct call call;
+	u32 accounted;	/* the call is in the socket's account, and being walked */
+	u32 reserved;
 	u64 begin;	/* stream offset of the call's first byte */
 	u64 length;	/* of the call */
 	u64 position;	/* bytes of the call dealt with */
