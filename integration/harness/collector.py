@@ -55,10 +55,12 @@ class Collector:
         listen: str = "off",
         export: bool = True,
         environment: Mapping[str, str] | None = None,
+        wrapper: Sequence[str | Path] = (),
     ) -> None:
+        """`wrapper` is a program that runs the command behind it."""
         self.folder = folder
         self.spans_path = folder / "spans.jsonl"
-        argv: list[str | Path] = [*COMMAND, command, *arguments, "--tier", tier]
+        argv: list[str | Path] = [*wrapper, *COMMAND, command, *arguments, "--tier", tier]
         if command == "run":
             argv += ["--listen", listen]
             argv += ["--export", f"file:{self.spans_path}"] if export else []
