@@ -6,6 +6,7 @@ Sub-commands are imported when they are called, so that `--help` answers at once
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import os
 import sys
@@ -38,6 +39,15 @@ class _Commands(click.Group):
         command = getattr(importlib.import_module(f"otelbpf.cli.{cmd_name}"), cmd_name)
         assert isinstance(command, click.Command)
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args[0] not in _COMMANDS:
+            close = difflib.get_close_matches(args[0], _COMMANDS, n=1)
+            hint = f"did you mean {close[0]}?" if close else "known: " + ", ".join(_COMMANDS)
+            ctx.fail(f"no command {args[0]!r}; {hint}")
+        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
@@ -94,7 +104,7 @@ def _report(error: Exception) -> int:
     match error:
         case click.UsageError():
             command = error.ctx.command_path if error.ctx else "otelbpf"
-            _say(f"{error.format_message().rstrip('.')}; see {command} --help")
+            _say(f"{' '.join(error.format_message().split()).rstrip('.')}; see {command} --help")
             return 2
         case OtelbpfError():
             for line in str(error).splitlines():

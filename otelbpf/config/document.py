@@ -7,7 +7,7 @@ Scalars are taken as the text that stands in the file and read by the setting's 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sized
+from collections.abc import Collection, Iterable, Mapping, Sized
 from pathlib import Path
 from typing import Any
 
@@ -33,11 +33,11 @@ def read_file(path: str) -> dict[str, Given]:
     return _Reader(path).read(_text(path))
 
 
-def nearest(word: str, known: Iterable[str]) -> str:
-    """'did you mean …?' for a word close to a known one, otherwise the known ones."""
-    names = list(known)
-    close = difflib.get_close_matches(word, names, n=1, cutoff=0.6)
-    return f"did you mean {close[0]}?" if close else "known: " + ", ".join(names)
+def nearest(word: str, known: Collection[str], *, short: Mapping[str, str] | None = None) -> str:
+    """'did you mean …?' for a word close to a known one, or to its `short` form; otherwise the known ones."""
+    full = {**(short or {}), **{name: name for name in known}}
+    close = difflib.get_close_matches(word, full, n=1, cutoff=0.6)
+    return f"did you mean {full[close[0]]}?" if close else "known: " + ", ".join(known)
 
 
 def _text(path: str) -> str:

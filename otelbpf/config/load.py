@@ -117,9 +117,10 @@ def _prometheus_address(row: Row, environment: Mapping[str, str]) -> tuple[Any, 
 
 
 def _unknown_variables(environment: Mapping[str, str]) -> list[str]:
-    known = {FILE_VARIABLE, *(row.variable for row in table().values())}
+    known = [FILE_VARIABLE, *(row.variable for row in table().values())]
+    short = {f"OTELBPF_{row.name.upper()}": row.variable for row in table().values()}
     return [
-        f"environment {name}: unknown; {nearest(name, sorted(known))}"
+        f"environment {name}: unknown; {nearest(name, known, short=short)}"
         for name in sorted(environment)
         if name.startswith("OTELBPF_") and name not in known
     ]
