@@ -13,7 +13,7 @@ import struct
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 from otelbpf.errors import OtelbpfError
 from otelbpf.events import wire
@@ -22,7 +22,9 @@ from otelbpf.events.types import Host, Identity
 from otelbpf.sources import kprobes, maps
 from otelbpf.sources.attach import Attachment
 from otelbpf.sources.cgroups import cgroup_id
+from otelbpf.sources.host import describe_host
 from otelbpf.sources.privileges import drop_privileges
+from otelbpf.sources.processes import describe
 from otelbpf.sources.ring import Ring
 from otelbpf.sources.sockets import ENTRY, Life, Mark, SocketEntry, last_word
 
@@ -37,8 +39,11 @@ _PROCESS: Final = int(wire.Kind.PROCESS)
 MODE_PIDS, MODE_ASK, MODE_PORTS, MODE_CGROUPS, MODE_EXECUTABLES = 1, 2, 4, 8, 16
 _VERDICT_UNKNOWN, _VERDICT_TRACED, _VERDICT_FILTERED = 0, 1, 2
 
-Describe = Callable[[int, int, int], Identity]
-"""What can be read about process (pid, started_ns, time_ns)."""
+
+class Describe(Protocol):
+    """What can be read about a process; sources.processes.describe is one."""
+
+    def __call__(self, pid: int, started_ns: int, time_ns: int, *, comm: str) -> Identity: ...
 
 
 class LiveSource:
@@ -47,8 +52,6 @@ class LiveSource:
     def __init__(
         self,
         *,
-        describe: Describe,
-        host: Host,
         tier: str = "auto",
         ports: Collection[int] = (),
         pids: Collection[int] = (),
@@ -61,6 +64,8 @@ class LiveSource:
         max_sockets: int = 65536,
         keep_privileges: bool = False,
         probes: Path | None = None,
+        describe: Describe = describe,
+        host: Host | None = None,
     ) -> None:
         """Attaches the probes; raises an OtelbpfError that names the remedy when it cannot.
 
@@ -68,7 +73,7 @@ class LiveSource:
         `own_ports` are those this process already listens at: neither end of their connections is traced.
         Unless `keep_privileges`, this thread, and those it starts later, keep only what reading needs."""
         self._describe = describe
-        self._host = host
+        self._host = host or describe_host()
         self._traced = traced
         self._stopping = False
         self._closed = False
@@ -195,8 +200,8 @@ class LiveSource:
         yield record
         if record[0] != _PROCESS:
             return
-        _, _, _, time_ns, _, _, pid, _, started_ns, _, _ = wire.PROCESS.unpack(record)
-        identity = self._describe(pid, started_ns, time_ns)
+        _, _, _, time_ns, _, _, pid, _, started_ns, _, comm = wire.PROCESS.unpack(record)
+        identity = self._describe(pid, started_ns, time_ns, comm=comm.partition(b"\0")[0].decode("utf-8", "replace"))
         yield encode_identity(identity)
         if self._traced:
             verdict = _VERDICT_TRACED if self._traced(identity) else _VERDICT_FILTERED
