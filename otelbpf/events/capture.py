@@ -49,7 +49,7 @@ class CaptureWriter:
         self._crc = crc32(head)
         self.bytes = 0
         try:
-            self._file: BinaryIO = open(path, "wb", buffering=0)  # noqa: SIM115 - closed by close()
+            self._file: BinaryIO = open(path, "wb", buffering=0, opener=_privately)  # noqa: SIM115 - closed by close()
         except OSError as error:
             raise self._unwritable(error) from None
         try:
@@ -120,6 +120,11 @@ class CaptureWriter:
         return CaptureError(
             f"cannot write {self._path}: {error.strerror}", "choose another file or make room", offset=self.bytes
         )
+
+
+def _privately(path: str, flags: int) -> int:
+    """What applications said to each other is for nobody's eyes but the user's who recorded it."""
+    return os.open(path, flags, 0o600)
 
 
 class CaptureReader:

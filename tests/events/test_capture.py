@@ -251,6 +251,13 @@ def test_a_bound_on_the_size(tmp_path: Path) -> None:
     assert read(tmp_path / "some.cap") == ([bytes(10), bytes(10)], None)
 
 
+def test_a_capture_is_private(tmp_path: Path) -> None:
+    """Only its owner may read what applications sent."""
+    write(tmp_path / "some.cap", [b"secret"])
+
+    assert (tmp_path / "some.cap").stat().st_mode & 0o777 == 0o600
+
+
 def test_a_pipe_can_be_written_and_read(tmp_path: Path) -> None:
     """Nothing seeks, and a file that cannot be synced is no error."""
     pipe = tmp_path / "pipe"
