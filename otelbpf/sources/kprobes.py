@@ -72,6 +72,15 @@ def attach(
             yield name, function, event, _attach(programs[name], kind, event, function)
 
 
+def attempt(program: int, function: str) -> None:
+    """Attach a program to a function and let go of it. Raises KernelError or PrivilegeError."""
+    event = f"otelbpf_{os.getpid()}/attempt"
+    try:
+        os.close(_attach(program, "p", event, function))
+    finally:
+        remove([event])
+
+
 def _attach(program: int, kind: str, event: str, function: str) -> int:
     folder = tracefs()
     wanted = f"{kind}{RETURNS_AT_ONCE if kind == 'r' else ''}:{event} {function}"

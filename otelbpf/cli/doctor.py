@@ -1,0 +1,40 @@
+"""`otelbpf doctor`: what this host can do, tried for real."""
+
+from __future__ import annotations
+
+import click
+import msgspec
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")
+def doctor(as_json: bool) -> int:
+    """Try everything the probes need on this host, and say what each missing thing costs. Nothing stays behind.
+
+    Ends with 0 when this host can be traced, with 1 when it cannot.
+    """
+    # Imported here: nobody waits for them who asks for --help.
+    from otelbpf.sources.features import features, tiers  # noqa: PLC0415
+
+    found, techniques = features(), tiers()
+    works = any(tier.works for tier in techniques)
+    if as_json:
+        answer = {"works": works, "tiers": techniques, "features": found}
+        click.echo(msgspec.json.format(msgspec.json.encode(answer)).decode())
+        return 0 if works else 1
+    from rich.console import Console  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
+
+    console = Console()
+    table = Table(box=None, show_header=False)
+    for feature in found:
+        mark = "[green]yes[/]" if feature.works else "[red]no[/]" if feature.needed else "[yellow]no[/]"
+        lost = [] if feature.works else [f"costs: {feature.costs}", feature.remedy]
+        table.add_row(mark, feature.name, "; ".join(filter(None, [feature.found, *lost])))
+    for tier in techniques:
+        mark = "[green]yes[/]" if tier.works else "[yellow]no[/]" if works else "[red]no[/]"
+        table.add_row(mark, f"{tier.name} tier", "; ".join(filter(None, [tier.found, tier.remedy])))
+    console.print(table)
+    best = next((tier.name for tier in techniques if tier.works), None)
+    console.print(f"This host can be traced, by the {best} tier." if best else "This host cannot be traced.")
+    return 0 if works else 1
