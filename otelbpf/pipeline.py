@@ -13,7 +13,7 @@ from otelbpf.connections.stream import Piece
 from otelbpf.connections.tracker import Tracker
 from otelbpf.events.decode import RecordError, decode
 from otelbpf.events.types import Clock, Data, Event, Host, Identity, Losses, ProcessSeen, State
-from otelbpf.events.wire import Loss, TcpState
+from otelbpf.events.wire import Flag, Loss, TcpState
 from otelbpf.exchanges.exchange import Exchange
 from otelbpf.exchanges.session import Phase, Session
 from otelbpf.identity.directory import Directory
@@ -31,6 +31,10 @@ Emit = Callable[[Sequence[Span]], None]
 """Takes spans that are done; must not block and must not fail."""
 EARLY_WAIT_NS = 50_000_000
 """How long a server's bytes may wait for the request that they answer (see exchanges.session)."""
+
+
+# An IntFlag member's operators are calls into Python.
+_SENT = int(Flag.SENT)
 
 
 class Pipeline:
@@ -88,6 +92,7 @@ class Pipeline:
     def feed(self, records: Sequence[bytes]) -> None:
         """Take a batch of records and hand the spans that come of it to `emit`."""
         counts = self._ledger.records
+        data = 0
         for record in records:
             try:
                 event = decode(record)
@@ -95,12 +100,16 @@ class Pipeline:
                 counts[error.outcome] += 1
                 continue
             if type(event) is Data:
-                counts["data"] += 1
+                data += 1
                 self._data(event)
             else:
                 counts[type(event).__name__.lower()] += 1
                 self._others[type(event)](event)
-        self._flush_spans()
+        if data:
+            counts["data"] += data
+        if self._spans:
+            spans, self._spans = self._spans, []
+            self._emit(spans)
 
     def finish(self) -> None:
         """The source has ended: what is whole was exported, what is still open is lost by name."""
@@ -109,7 +118,7 @@ class Pipeline:
             session = connection.attachment
             if isinstance(session, Session):
                 self._abandon(connection, session)
-        self._flush_spans()
+        self.feed(())
 
     @property
     def open_connections(self) -> int:
@@ -121,6 +130,16 @@ class Pipeline:
     def _data(self, event: Data) -> None:
         connection = self._tracker.find(event)
         if connection is None:
+            return
+        if connection.add_whole(event):
+            session = connection.attachment
+            if not isinstance(session, Session):
+                session = self._start_session(connection)
+            done = session.take(bool(event.flags & _SENT), event.offset, event.data)
+            if done:
+                self._done(connection, done)
+            if session.attention or connection.ending:
+                self._attend(connection, session)
             return
         self._deliver(connection, connection.add(event))
         if connection.held:
@@ -176,24 +195,33 @@ class Pipeline:
     def _deliver(self, connection: Connection, pieces: Iterable[Piece]) -> None:
         session = connection.attachment
         if not isinstance(session, Session):
-            session = Session(
-                connection,
-                ledger=self._ledger,
-                head_limit=self._head_limit,
-                max_open=self._max_open,
-                wanted=WANTED_HEADERS,
-            )
-            connection.attachment = session
+            session = self._start_session(connection)
         for piece in pieces:
-            done = session.take(piece)
+            done = session.take_piece(piece)
             if done:
                 self._done(connection, done)
-        if connection.sent.end >= 0 or connection.received.end >= 0:
+        self._attend(connection, session)
+
+    def _start_session(self, connection: Connection) -> Session:
+        session = Session(
+            connection,
+            ledger=self._ledger,
+            head_limit=self._head_limit,
+            max_open=self._max_open,
+            wanted=WANTED_HEADERS,
+        )
+        connection.attachment = session
+        return session
+
+    def _attend(self, connection: Connection, session: Session) -> None:
+        """What a session or a stream needs beyond its bytes."""
+        if connection.ending:
             self._end_streams(connection)
+        session.attention = False
         if session.waits:
             self._early[connection.key] = connection
-        if session.copy_more:
-            session.copy_more = False
+        if session.overlaps and not connection.copied_more:
+            connection.copied_more = True
             self._source.copy_more(connection.key)
         if session.phase is Phase.OVER and not connection.muted:
             connection.muted = True
@@ -215,11 +243,6 @@ class Pipeline:
             span = self._builder.build(exchange, connection)
             if span is not None:
                 self._spans.append(span)
-
-    def _flush_spans(self) -> None:
-        if self._spans:
-            spans, self._spans = self._spans, []
-            self._emit(spans)
 
     # -- the end of a connection -----------------------------------------------------------------------------------
 

@@ -15,12 +15,16 @@ captures reorder by a round trip."""
 MAX_HELD = 256
 """Records that may wait behind a hole."""
 
+# An IntFlag member's operators are calls into Python.
+_SENT = int(Flag.SENT)
+
 
 class Connection:
     """A traced socket. Two processes of one host that talk to each other have one each."""
 
     __slots__ = (
         "attachment",
+        "copied_more",
         "endpoints",
         "first_sequence",
         "flags",
@@ -49,6 +53,7 @@ class Connection:
         """Records behind a hole, in the order they came; those of the other direction wait with them, because the
         order of requests and responses is worth as much as that of bytes."""
         self.muted = False
+        self.copied_more = False
         self.attachment: object = None
         """What the stage behind keeps about this connection; only that stage looks at it."""
 
@@ -57,11 +62,16 @@ class Connection:
         """The socket was open before the probes were."""
         return bool(self.flags & Flag.JOINED)
 
+    def add_whole(self, event: Data) -> bool:
+        """Take a record that is next in order and lacks nothing, so that its bytes are the one piece: nearly all are.
+        False leaves everything as it was, for `add`."""
+        return not self.held and (self.sent if event.flags & _SENT else self.received).take_whole(event)
+
     def add(self, event: Data) -> Iterable[Piece]:
         """Take a record; the pieces of both directions that are now in order, each made when it is asked for: whoever
         takes them sees the streams where the piece leaves them."""
         if not self.held:
-            stream = self.sent if event.flags & Flag.SENT else self.received
+            stream = self._stream(event)
             if event.offset <= stream.position:
                 return stream.deliver(event)
         self.held.append(event)
@@ -91,7 +101,7 @@ class Connection:
             head = held[0]
             stream = self._stream(head)
             if head.offset > stream.position:
-                fill = [e for e in held if not (e.flags ^ head.flags) & Flag.SENT and e.offset <= stream.position]
+                fill = [e for e in held if not (e.flags ^ head.flags) & _SENT and e.offset <= stream.position]
                 if not fill:
                     return
                 head = fill[0]
@@ -101,12 +111,17 @@ class Connection:
     def _skip(self) -> Iterator[Piece]:
         """Turn the hole before the first held record into a gap."""
         head = self.held[0]
-        nearest = min(e.offset for e in self.held if not (e.flags ^ head.flags) & Flag.SENT)
+        nearest = min(e.offset for e in self.held if not (e.flags ^ head.flags) & _SENT)
         yield from self._stream(head).skip_to(nearest, head.time_ns)
         yield from self._advance()
 
     def _stream(self, event: Data) -> Stream:
-        return self.sent if event.flags & Flag.SENT else self.received
+        return self.sent if event.flags & _SENT else self.received
+
+    @property
+    def ending(self) -> bool:
+        """One of the sides has said that it sends no more."""
+        return self.sent.end >= 0 or self.received.end >= 0
 
     def __repr__(self) -> str:
         role = "server" if self.flags & Flag.SERVER else "client" if self.flags & Flag.CLIENT else "unknown"

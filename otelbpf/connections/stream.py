@@ -29,7 +29,19 @@ class Piece(msgspec.Struct, frozen=True, gc=False):
 class Stream:
     """Delivers the bytes of one direction once each, and remembers when each offset was seen."""
 
-    __slots__ = ("_ledger", "_marks", "_sent", "_times", "end", "holes", "pid", "position")
+    __slots__ = (
+        "_ledger",
+        "_marks",
+        "_needed",
+        "_newest",
+        "_newest_ns",
+        "_sent",
+        "_times",
+        "end",
+        "holes",
+        "pid",
+        "position",
+    )
 
     def __init__(self, sent: bool, ledger: Ledger) -> None:
         self._sent = sent
@@ -42,13 +54,30 @@ class Stream:
         """Bytes skipped for which no reason is known yet."""
         self.pid = 0
         """Process of the newest record."""
-        self._marks: list[int] = []  # offsets at which another time begins, ascending
+        self._newest = 0  # offset at which the newest record began, and its time
+        self._newest_ns = 0
+        self._needed = 0  # times of offsets before this one will not be asked for
+        self._marks: list[int] = []  # the same of the records before it that may be asked for, ascending
         self._times: list[int] = []
 
     @property
     def ended(self) -> bool:
         """Everything the side sent was delivered."""
         return 0 <= self.end <= self.position
+
+    def take_whole(self, event: Data) -> bool:
+        """Deliver a record that is next and lacks nothing: nearly all are. False leaves everything as it was."""
+        size = event.length
+        offset = event.offset
+        if offset != self.position or len(event.data) != size:
+            return False
+        self._mark(offset, event.time_ns)
+        self.pid = event.pid
+        self.position = offset + size
+        ledger = self._ledger
+        ledger.kernel_bytes += size
+        ledger.seen_bytes += size
+        return True
 
     def deliver(self, event: Data) -> list[Piece]:
         """The pieces of a record that lies at `position` or begins before it; what was delivered before is left out."""
@@ -57,19 +86,17 @@ class Stream:
             if skip >= event.length:
                 return []
             event = _without_start(event, skip)
-        offset, data, length = event.offset, event.data, event.length
-        self.pid = event.pid
+        if self.take_whole(event):
+            return [Piece(self._sent, event.offset, event.data)]
+        offset, data, length, tail = event.offset, event.data, event.length, event.tail
         self._mark(offset, event.time_ns)
-        ledger = self._ledger
-        ledger.kernel_bytes += length
+        self.pid = event.pid
         self.position = offset + length
         captured = len(data)
-        if captured == length:
-            ledger.seen_bytes += length
-            return [Piece(self._sent, offset, data)]
-        tail = event.tail
         missing = length - captured
         seen_tail = len(tail) if len(tail) <= missing else missing
+        ledger = self._ledger
+        ledger.kernel_bytes += length
         ledger.seen_bytes += captured + seen_tail
         if missing > seen_tail:
             ledger.unseen_bytes[_REASONS[event.flags >> 8]] += missing - seen_tail
@@ -92,23 +119,24 @@ class Stream:
 
     def time_at(self, offset: int) -> int:
         """When the byte at `offset` was seen."""
-        times = self._times
-        if len(times) == 1:
-            return times[0]
-        return times[max(bisect.bisect_right(self._marks, offset) - 1, 0)]
+        if offset >= self._newest or not self._marks:
+            return self._newest_ns
+        return self._times[max(bisect.bisect_right(self._marks, offset) - 1, 0)]
 
     def forget(self, offset: int) -> None:
         """Nobody will ask for the time of anything before `offset` again."""
-        if len(self._marks) > 1:
-            keep = bisect.bisect_right(self._marks, offset) - 1
+        self._needed = offset
+        if self._marks:
+            keep = len(self._marks) if offset >= self._newest else bisect.bisect_right(self._marks, offset) - 1
             if keep > 0:
                 del self._marks[:keep], self._times[:keep]
 
     def _mark(self, offset: int, time_ns: int) -> None:
-        marks = self._marks
-        if not marks or offset > marks[-1]:
-            marks.append(offset)
-            self._times.append(time_ns)
+        if self._needed < offset:
+            self._marks.append(self._newest)
+            self._times.append(self._newest_ns)
+        self._newest = offset
+        self._newest_ns = time_ns
 
 
 def _without_start(event: Data, skip: int) -> Data:

@@ -1,30 +1,26 @@
 """One connection's conversation: its protocol, its messages in pairs, and what to do when bytes are missing.
 
-    listening ── a request begins ──► speaking ── 101, CONNECT ──► opaque
+    listening ── a request begins ──► speaking ── 101, CONNECT ──► over (opaque)
         ▲                                │
-        └── a hole took the framing ─────┘        listening ── three strikes ──► unknown
+        └── a hole took the framing ─────┘        listening ── three strikes ──► over (unknown)
 
 Listening is where every connection starts, and where it returns after a loss. A request is believed only where a
-system call's bytes begin with one; what comes before it is not reported.
-
-A conversation is *in step* when every response is known to answer the oldest open request: from the first byte of a
-fresh connection, and again once a request and its response have met with nothing else open. Out of step, requests that
-overlap (pipelining) leave two explanations for the next response. Then nothing is guessed: the exchanges are lost by
-name, and the connection is left alone.
+system call's bytes begin with one; what comes before it is not reported. A conversation that may be out of step (see
+`pairing`) and pipelines is left alone: its exchanges are lost by name, never guessed.
 """
 
 from __future__ import annotations
 
 import enum
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from otelbpf.connections.connection import Connection
 from otelbpf.connections.stream import Piece, Stream
 from otelbpf.events.wire import Flag
 from otelbpf.exchanges.exchange import Exchange
+from otelbpf.exchanges.pairing import Pairing, Verdict
 from otelbpf.protocols import detect
-from otelbpf.protocols.base import Gap, Incomplete, Message, ProtocolError, Side
+from otelbpf.protocols.base import Gap, Message, ProtocolError, Side
 from otelbpf.protocols.http1 import Http1
 from otelbpf.telemetry.ledger import Ledger, Lost
 
@@ -46,30 +42,27 @@ class Phase(enum.Enum):
     """Opaque, or of no known protocol: its bytes are of no more use."""
 
 
+_SPEAKING = Phase.SPEAKING
+
+
 class Session:
     """Turns one connection's pieces into exchanges."""
 
     __slots__ = (
         "_connection",
-        "_doubtful",
         "_early",
         "_ended",
         "_head_limit",
-        "_in_step",
         "_last_direction",
         "_ledger",
-        "_max_open",
-        "_open",
+        "_pairing",
         "_parser",
-        "_pipelines",
         "_prefix",
         "_prefix_direction",
         "_strikes",
         "_wanted",
-        "copy_more",
-        "peer_token",
+        "attention",
         "phase",
-        "serving",
     )
 
     def __init__(
@@ -78,22 +71,19 @@ class Session:
         self._connection = connection
         self._ledger = ledger
         self._head_limit = head_limit
-        self._max_open = max_open
         self._wanted = wanted
+        self._pairing = Pairing(
+            ledger=ledger,
+            max_open=max_open,
+            in_step=not connection.joined,
+            serving=not connection.flags & Flag.CLIENT,
+        )
         self.phase = Phase.LISTENING
-        self.serving = not connection.flags & Flag.CLIENT
-        """This end receives the requests."""
-        self.copy_more = False
-        """Requests overlap: heads lie behind bodies, so the source should copy more."""
-        self.peer_token: object = None
-        """What the correlation of both ends of a connection keeps; only it looks at it."""
+        self.attention = False
+        """Something is up that the source or a clock has to do with: it waits, is over, or overlaps."""
         self._parser: Http1 | None = None
-        self._open: deque[Exchange] = deque()
         self._early: list[Piece] = []
         self._ended: set[Side] = set()
-        self._in_step = not connection.joined
-        self._pipelines = False
-        self._doubtful = False
         self._strikes = 0
         self._last_direction: bool | None = None
         self._prefix = b""
@@ -101,20 +91,45 @@ class Session:
 
     # -- what the pipeline calls -----------------------------------------------------------------------------------
 
-    def take(self, piece: Piece) -> list[Exchange]:
-        """The next piece of one direction; exchanges that are over now.
+    def take(self, sent: bool, offset: int, data: bytes) -> list[Exchange]:
+        """The next bytes of one direction, as one system call had them; exchanges that are over now."""
+        pairing = self._pairing
+        parser = self._parser
+        if parser is None or self._early or (sent is pairing.serving and not pairing.open):
+            return self.take_piece(Piece(sent, offset, data))
+        # The common case, as short as can be: what `_speak` does.
+        server = sent is pairing.serving
+        try:
+            messages = parser.receive(Side.SERVER if server else Side.CLIENT, data)
+        except ProtocolError as error:
+            return self._after_error(server, error, None)
+        connection = self._connection
+        stream = connection.sent if sent else connection.received
+        done: list[Exchange] = []
+        if messages:
+            done = self._finish(messages)
+            if messages[-1].end == stream.position:
+                stream.forget(stream.position)
+                return done
+        stream.forget(parser.needed_from(Side.SERVER if server else Side.CLIENT))
+        return done
+
+    def take_piece(self, piece: Piece) -> list[Exchange]:
+        """The next piece, perhaps a gap.
 
         A send is recorded when its system call returns, and by then another thread may have read the answer: bytes of
         the server that no request precedes wait for it.
         """
-        sent = piece.sent
-        if sent is self.serving:
-            if not self._open and self._in_step and self.phase is not Phase.OVER and len(self._early) < MAX_EARLY:
+        pairing = self._pairing
+        if piece.sent is pairing.serving:
+            early = not pairing.open and pairing.in_step and self.phase is not Phase.OVER
+            if early and len(self._early) < MAX_EARLY:
                 self._early.append(piece)
+                self.attention = True
                 return []
-            return self._take(sent, piece)
-        done = self._take(sent, piece)
-        if self._early and self._open:
+            return self._take(piece)
+        done = self._take(piece)
+        if self._early and pairing.open:
             done += self.release()
         return done
 
@@ -123,25 +138,31 @@ class Session:
         """Bytes of the server wait for their request."""
         return bool(self._early)
 
+    @property
+    def overlaps(self) -> bool:
+        """Several requests are open: heads lie behind bodies, so the source should copy more."""
+        return len(self._pairing.open) > 1
+
     def end(self, sent: bool) -> list[Exchange]:
         """One direction has ended and all its bytes were taken."""
         parser = self._parser
-        side = self._side(sent)
+        server = sent is self._pairing.serving
+        side = Side.SERVER if server else Side.CLIENT
         if parser is None or side in self._ended:
             return []
         self._ended.add(side)
         try:
             return self._finish(parser.close(side))
-        except ProtocolError:
-            return self._give_up(Lost.UNPARSABLE)
+        except ProtocolError as error:
+            return self._after_error(server, error, None)
 
     def close(self, error: str) -> list[Exchange]:
         """The connection is over; whatever is open ends here, with `error` where it did not end by itself."""
         done = self.release()
-        whole = self._stream(self.serving).ended
-        closing = [*self.end(self.serving), *self.end(not self.serving)]
-        while self._open:
-            closing.append(self._open.popleft())
+        serving = self._pairing.serving
+        whole = self._stream(serving).ended
+        closing = [*self.end(serving), *self.end(not serving), *self._pairing.open]
+        self._pairing.open.clear()
         for exchange in closing:
             response = exchange.response
             if error or not whole or response is None or response.end < 0:
@@ -158,44 +179,43 @@ class Session:
         early, self._early = self._early, []
         done: list[Exchange] = []
         for piece in early:
-            done += self._take(self.serving, piece)
+            done += self._take(piece)
         return done
 
     def abandon(self, reason: Lost) -> None:
         """Count everything still open as lost, and look no further."""
-        self._ledger.spans_lost[reason] += len(self._open)
-        self._open.clear()
+        self._lose_open(reason)
         self._parser = None
+        self._early.clear()
         self.phase = Phase.OVER
-
-    def _take(self, sent: bool, piece: Piece) -> list[Exchange]:
-        if self.phase is Phase.SPEAKING:
-            return self._speak(sent, piece)
-        if self.phase is Phase.LISTENING:
-            return self._listen(sent, piece)
-        return []
+        self.attention = True
 
     # -- listening -------------------------------------------------------------------------------------------------
 
-    def _listen(self, sent: bool, piece: Piece) -> list[Exchange]:
-        if piece.gap is not None:
-            self._last_direction = sent
-            self._in_step = False
-            if self._prefix and self._prefix_direction is sent:
-                # A first line longer than what is copied, or cut by a loss.
-                self._ledger.requests_begun += 1
-                self._ledger.spans_lost[Lost.GAP_IN_HEAD] += 1
-                self._prefix = b""
-            return []
-        data = piece.data
+    def _take(self, piece: Piece) -> list[Exchange]:
+        if self.phase is _SPEAKING:
+            return self._speak(piece)
+        if self.phase is Phase.LISTENING:
+            return self._listen(piece)
+        return []
+
+    def _listen(self, piece: Piece) -> list[Exchange]:
+        sent, data, offset = piece.sent, piece.data, piece.offset
         new_turn = self._last_direction is not sent
         self._last_direction = sent
-        offset = piece.offset
-        if self._prefix and self._prefix_direction is sent:
-            data = self._prefix + data
-            offset -= len(self._prefix)
-        elif not new_turn and not self._may_begin(sent, piece):
+        prefix = self._prefix if self._prefix_direction is sent else b""
+        if piece.gap is not None:
+            self._pairing.in_step = False
+            if prefix:
+                # A first line longer than what is copied, or cut by a loss.
+                self._count_headless(Lost.GAP_IN_HEAD)
+                self._prefix = b""
             return []
+        if prefix:
+            data = prefix + data
+            offset -= len(prefix)
+        elif not new_turn and (sent is self._pairing.serving or detect.looks_like_request(data) is detect.Verdict.NO):
+            return []  # the rest of an upload, or of a response: many calls, one turn
         self._prefix = b""
         if data.startswith(_HTTP2_PREFACE):
             return self._over("http2")
@@ -207,172 +227,109 @@ class Session:
             return []
         if verdict is not detect.Verdict.YES:
             return self._strike(sent)
-        return self._begin(sent, offset, data)
+        return self._begin(Piece(sent, offset, data))
 
-    def _may_begin(self, sent: bool, piece: Piece) -> bool:
-        """Within a turn only the requests' side is worth a look: the rest of an upload can be many calls."""
-        return sent is not self.serving and detect.looks_like_request(piece.data) is detect.Verdict.YES
-
-    def _begin(self, sent: bool, offset: int, data: bytes) -> list[Exchange]:
-        self.serving = not sent
+    def _begin(self, piece: Piece) -> list[Exchange]:
+        pairing, sent = self._pairing, piece.sent
+        pairing.serving = not sent
         other = self._stream(not sent)
-        starts = (offset, other.position)
-        if not self._in_step:
+        if not pairing.in_step:
             # Out of step, what the server said before this request cannot be its answer.
-            now_ns = self._stream(sent).time_at(offset)
-            self._early = [piece for piece in self._early if other.time_at(piece.offset) > now_ns]
-        self._parser = Http1(starts, head_limit=self._head_limit, wanted=self._wanted)
-        self.phase = Phase.SPEAKING
-        return self._speak(sent, Piece(sent, offset, data))
+            now_ns = self._stream(sent).time_at(piece.offset)
+            self._early = [early for early in self._early if other.time_at(early.offset) > now_ns]
+        begin = self._early[0].offset if self._early else other.position
+        self._parser = Http1((piece.offset, begin), head_limit=self._head_limit, wanted=self._wanted)
+        self.phase = _SPEAKING
+        return self._speak(piece)
 
     def _strike(self, sent: bool) -> list[Exchange]:
         """A turn began with something else. A response is none: its request may have come before the first sight."""
-        if sent is self.serving and not self._in_step:
+        if sent is self._pairing.serving and not self._pairing.in_step:
             return []
         self._strikes += 1
-        self._in_step = False
+        self._pairing.in_step = False
         self._early.clear()
         return self._over("unknown_protocol") if self._strikes >= STRIKES else []
 
     def _over(self, why: str) -> list[Exchange]:
-        self.phase = Phase.OVER
-        self._parser = None
-        self._early.clear()
         self._ledger.connections[why] += 1
+        self.abandon(Lost.JOINED_MIDWAY)
         return []
 
     # -- speaking --------------------------------------------------------------------------------------------------
 
-    def _speak(self, sent: bool, piece: Piece) -> list[Exchange]:
+    def _speak(self, piece: Piece) -> list[Exchange]:
         parser = self._parser
         assert parser is not None
-        side = Side.SERVER if sent is self.serving else Side.CLIENT
+        server = piece.sent is self._pairing.serving
+        side = Side.SERVER if server else Side.CLIENT
         gap = piece.gap
         try:
             messages = parser.receive(side, piece.data) if gap is None else parser.lose(side, gap)
         except ProtocolError as error:
-            done = self._finish(error.messages)
-            return done + self._after_error(side, gap)
-        done = self._finish(messages) if messages else []
-        self._stream(sent).forget(parser.needed_from(side))
+            return self._after_error(server, error, gap)
+        done = self._finish(messages)
+        self._stream(piece.sent).forget(parser.needed_from(side))
         return done
 
     def _finish(self, messages: Sequence[Message]) -> list[Exchange]:
-        """Pair messages in order (RFC 9112 section 9.3.2: responses in the order of their requests)."""
-        done: list[Exchange] = []
-        for message in messages:
-            if message.side is Side.CLIENT:
-                self._request(message)
-            else:
-                self._response(message)
-            if self._open and self._is_over(self._open[0]):
-                exchange = self._open.popleft()
-                done.append(exchange)
-                self._pipelines = self._pipelines or bool(self._open)
-                self._in_step = self._in_step or not self._open
-                if exchange.response is not None and exchange.response.upgrade:
-                    # What was open behind this request never was HTTP.
-                    self.abandon(Lost.UNPARSABLE)
-                    self._ledger.connections["opaque"] += 1
-            if self.phase is not Phase.SPEAKING:
-                break
+        pairing = self._pairing
+        connection = self._connection
+        if pairing.serving:
+            done = pairing.pair(messages, connection.received, connection.sent)
+        else:
+            done = pairing.pair(messages, connection.sent, connection.received)
+        if len(pairing.open) > 1:
+            self.attention = True
+        if pairing.verdict is not None:
+            self._stop(pairing.verdict)
         return done
 
-    def _request(self, message: Message) -> None:
-        stream = self._stream(not self.serving)
-        last_ns = stream.time_at(message.end - 1) if message.end >= 0 else 0
-        if self._open and self._open[-1].request is message:
-            self._open[-1].request_last_ns = last_ns
+    def _stop(self, verdict: Verdict) -> None:
+        if verdict is Verdict.TOO_MANY:
+            self._listen_anew(Lost.EVICTED)
             return
-        self._ledger.requests_begun += 1
-        begin = message.begin
-        first_ns = stream.time_at(begin)
-        exchange = Exchange(message, stream.pid, first_ns, last_ns, serving=self.serving, offset=begin)
-        self._open.append(exchange)
-        if len(self._open) > 1:
-            self._overlap()
-
-    def _overlap(self) -> None:
-        if len(self._open) > self._max_open:
-            self._give_up(Lost.EVICTED)
-        elif len(self._open) == 2:
-            self.copy_more = True
-            # Out of step, the next response may answer a request that was never seen; or a response was lost, and the
-            # hole where it was will show.
-            self._doubtful = not self._in_step
-
-    def _response(self, message: Message) -> None:
-        """Attach a response to the oldest request; one that answers none (RFC 9110 section 15.5.9) is nobody's."""
-        if not self._open:
-            self._in_step = False
-            return
-        if self._doubtful:
-            self.abandon(Lost.JOINED_MIDWAY)
-            self._ledger.connections["out_of_step"] += 1
-            return
-        exchange = self._open[0]
-        stream = self._stream(self.serving)
-        if exchange.response is None:
-            exchange.response = message
-            exchange.response_first_ns = stream.time_at(message.begin)
-        if message.end >= 0:
-            exchange.response_last_ns = stream.time_at(max(message.end - 1, message.begin))
-            if message.incomplete is Incomplete.CLOSED:
-                exchange.error = "connection_closed"
-        if message.upgrade and exchange.request.end < 0:
-            exchange.request_last_ns = exchange.response_first_ns
-
-    def _is_over(self, exchange: Exchange) -> bool:
-        response = exchange.response
-        if response is None or response.end < 0:
-            return False
-        return exchange.request.end >= 0 or response.upgrade
+        self._ledger.connections[verdict.value] += 1
+        # What was open behind an upgrade never was HTTP.
+        self.abandon(Lost.UNPARSABLE if verdict is Verdict.OPAQUE else Lost.JOINED_MIDWAY)
 
     # -- losses ----------------------------------------------------------------------------------------------------
 
-    def _after_error(self, side: Side, gap: Gap | None) -> list[Exchange]:
+    def _after_error(self, server: bool, error: ProtocolError, gap: Gap | None) -> list[Exchange]:
+        done = self._finish(error.messages)
+        if self.phase is not _SPEAKING:
+            return done
         if gap is not None:
-            return self._give_up(Lost.GAP_IN_HEAD)
-        if side is Side.CLIENT and not self._open:
-            # It had begun like a request, and so counts as one.
-            self._ledger.requests_begun += 1
-            self._ledger.spans_lost[Lost.UNPARSABLE] += 1
-        return self._give_up(Lost.UNPARSABLE)
+            self._listen_anew(Lost.GAP_IN_HEAD)
+            return done
+        if not server and not self._pairing.open:
+            self._count_headless(Lost.UNPARSABLE)
+        self._listen_anew(Lost.UNPARSABLE)
+        self._strikes += 1
+        if self._strikes >= STRIKES:
+            self._over("unknown_protocol")
+        return done
 
-    def _give_up(self, reason: Lost) -> list[Exchange]:
-        """Lose what is open and listen anew; too often, and the connection is left alone."""
-        ledger = self._ledger
-        ledger.spans_lost[reason] += len(self._open)
-        ledger.connections["resynced"] += 1
-        self._open.clear()
+    def _listen_anew(self, reason: Lost) -> None:
+        """Lose what is open; a conversation that pipelines will never be known to be in step again."""
+        self._lose_open(reason)
+        self._ledger.connections["resynced"] += 1
         self._parser = None
-        self._in_step = self._doubtful = False
         self._prefix = b""
         self._ended.clear()
         self.phase = Phase.LISTENING
-        if self._pipelines:
+        if self._pairing.pipelines:
             self._over("out_of_step")
-        elif reason is Lost.UNPARSABLE:
-            self._strikes += 1
-            if self._strikes >= STRIKES:
-                self._over("unknown_protocol")
-        return []
 
-    # -- which bytes are whose -------------------------------------------------------------------------------------
+    def _lose_open(self, reason: Lost) -> None:
+        if self._pairing.open:
+            self._ledger.spans_lost[reason] += len(self._pairing.open)
+        self._pairing.lose_step()
 
-    def _side(self, sent: bool) -> Side:
-        return Side.SERVER if sent is self.serving else Side.CLIENT
+    def _count_headless(self, reason: Lost) -> None:
+        """It began like a request, and so counts as one."""
+        self._ledger.requests_begun += 1
+        self._ledger.spans_lost[reason] += 1
 
     def _stream(self, sent: bool) -> Stream:
         return self._connection.sent if sent else self._connection.received
-
-
-def make_sessions(
-    *, ledger: Ledger, head_limit: int, max_open: int, wanted: frozenset[str]
-) -> Callable[[Connection], Session]:
-    """A function that starts the session of a connection."""
-
-    def start(connection: Connection) -> Session:
-        return Session(connection, ledger=ledger, head_limit=head_limit, max_open=max_open, wanted=wanted)
-
-    return start
