@@ -37,8 +37,7 @@ format: ## Put all Python into the project's format
 	@.venv/bin/ruff format otelbpf tests integration scripts/test
 
 bench: ## Measure: cost per span, throughput kept, losses, memory; needs root and some minutes
-	@scripts/setup --test
-	@$(SUDO) .venv/bin/python -m integration.bench $(ARGS)
+	@$(SUDO) scripts/bench $(ARGS)
 
 clean: ## Remove .venv/ and everything that was built or cached
 	rm -rf .venv .cache dist build *.egg-info

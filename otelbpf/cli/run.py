@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, closing, nullcontext
+from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -38,20 +38,20 @@ def run(config_file: str | None, **options: Any) -> None:
     """
     loaded = load_settings(config_file, options)
     # Imported here: nobody waits for them who asks for --help.
+    from otelbpf.cli.ahead import ImportAhead  # noqa: PLC0415
     from otelbpf.cli.live import open_live, ready_line, settle  # noqa: PLC0415
     from otelbpf.cli.signals import Signals  # noqa: PLC0415
-    from otelbpf.cli.trace import open_files, start_exporters, trace  # noqa: PLC0415
     from otelbpf.telemetry.ledger import Ledger  # noqa: PLC0415
-    from otelbpf.telemetry.log import configure  # noqa: PLC0415
 
     settings = loaded.settings
-    configure(level=settings.log.level)
     ledger = Ledger()
-    with (
-        Signals() as signals,
-        _health(settings, ledger) as health,
-        closing(open_live(settings, own_ports=[health.port] if health else [])) as source,
-    ):
+    with Signals() as signals, _health(settings, ledger) as health, ExitStack() as stack:
+        with ImportAhead(loaded):
+            source = stack.enter_context(closing(open_live(settings, own_ports=[health.port] if health else [])))
+        from otelbpf.cli.trace import open_files, start_exporters, trace  # noqa: PLC0415
+        from otelbpf.telemetry.log import configure  # noqa: PLC0415
+
+        configure(level=settings.log.level)
         files = open_files(settings)
         settle(settings)
         exporters = start_exporters(loaded, ledger, files=files, can_wait=False)

@@ -5,16 +5,15 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Sequence
-from fnmatch import fnmatchcase
 
 import click
 
 from otelbpf import __version__
 from otelbpf.cli.balance import balance_sheet
 from otelbpf.cli.collect import collect
+from otelbpf.cli.filters import matcher
 from otelbpf.config.load import Loaded, standard_environment
 from otelbpf.config.settings import Settings
-from otelbpf.events.types import Identity
 from otelbpf.exporters.base import Exporter, Sender
 from otelbpf.exporters.build import build_exporters
 from otelbpf.exporters.file import open_file
@@ -79,17 +78,6 @@ def trace(
         pipeline.finish()
         _shut_down(exporters, settings.export.shutdown_seconds)
         click.echo(balance_sheet(ledger), err=True)
-
-
-def matcher(globs: Sequence[str]) -> Callable[[Identity], bool] | None:
-    """Whether a process's executable is one of those asked for; None when all are."""
-    if not globs:
-        return None
-
-    def matches(process: Identity) -> bool:
-        return any(fnmatchcase(process.executable, glob) for glob in globs)
-
-    return matches
 
 
 def _emit_to(exporters: Sequence[Exporter]) -> Callable[[Sequence[Span]], None]:

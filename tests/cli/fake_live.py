@@ -63,5 +63,5 @@ class FakeLive:
 
 
 if __name__ == "__main__":
-    live.LiveSource = FakeLive  # type: ignore[assignment,misc]
+    live.__dict__["LiveSource"] = FakeLive
     main.main()

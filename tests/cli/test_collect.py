@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from otelbpf.cli.collect import collect
-from otelbpf.cli.trace import matcher
+from otelbpf.cli.filters import matcher
 from otelbpf.events.types import Identity
 from tests.fake_kernel import FakeSource
 
