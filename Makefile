@@ -33,8 +33,8 @@ integration: ## Only integration/: real programs on the running kernel; needs ro
 
 format: ## Put all Python into the project's format
 	@scripts/setup --test
-	@.venv/bin/ruff check --fix --quiet otelbpf tests integration scripts/test
-	@.venv/bin/ruff format otelbpf tests integration scripts/test
+	@.venv/bin/ruff check --fix --quiet otelbpf tests integration benchmarks scripts/test
+	@.venv/bin/ruff format otelbpf tests integration benchmarks scripts/test
 
 bench: ## Measure: cost per span, throughput kept, losses, memory; needs root and some minutes
 	@$(SUDO) scripts/bench $(ARGS)
