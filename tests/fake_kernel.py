@@ -242,6 +242,7 @@ class FakeKernel:
 
 def attributes(span: Span) -> dict[str, object]:
     """A span's attributes by name; a name that stands twice fails."""
-    found = dict(span.attributes)
-    assert len(found) == len(span.attributes), span.attributes
+    pairs = (*span.attributes, *span.shared.attributes)
+    found = dict(pairs)
+    assert len(found) == len(pairs), pairs
     return found

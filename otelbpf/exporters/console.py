@@ -68,18 +68,20 @@ def _columns(span: Span) -> tuple[str, str, str, str, str, str, Status]:
         clock = time.strftime("%H:%M:%S", time.localtime(seconds))
     except (OverflowError, ValueError, OSError):
         clock = "--:--:--"  # a capture file may claim any time
-    service, result = "unknown", ""
+    service, result, target = "unknown", "", ""
     for key, value in span.resource.attributes:
         if key == "service.name":
             service = str(value)
     for key, value in span.attributes:
         if key == "http.response.status_code" or (key == "error.type" and not result):
             result = str(value)
+        elif key in {"url.path", "url.full"}:
+            target = f" {value}"
     return (
         f"{clock}.{nanoseconds // 1_000_000:03}",
         printable(service, longest=40),
         span.kind.name,
-        printable(span.name, longest=100),
+        printable(span.name + target, longest=100),
         printable(result or span.status.name.lower(), longest=40),
         f"{(span.end_ns - span.start_ns) / 1e6:,.2f} ms",
         span.status,

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
-from otelbpf.tracing.span import Resource, Span
+from otelbpf.tracing.span import AttributeSet, Resource, Span
 
 GROUP_SPANS = 512
 """The most spans in one group, so that splitting a group costs little."""
 
-_CACHED_RESOURCES = 1024
+_CACHED_OBJECTS = 8192
 
 
 class Group:
@@ -62,18 +63,19 @@ def merged(groups: Sequence[Group]) -> dict[bytes, list[Group]]:
     return found
 
 
-class ResourceCache:
-    """The encoding of each resource object, forgotten as a whole when there are too many. It keeps the objects alive,
-    so an identity cannot come to stand for another resource."""
+_Shared = TypeVar("_Shared", bound=Resource | AttributeSet)
 
-    def __init__(self, encode: Callable[[Resource], bytes]) -> None:
+
+class ObjectCache(dict[_Shared, bytes]):
+    """The encoding of each object that spans share: `cache[object]`; forgotten as a whole when there are too many. It
+    keeps the objects alive, so an identity cannot come to stand for another one."""
+
+    def __init__(self, encode: Callable[[_Shared], bytes]) -> None:
+        super().__init__()
         self._encode = encode
-        self._known: dict[Resource, bytes] = {}
 
-    def __getitem__(self, resource: Resource) -> bytes:
-        encoded = self._known.get(resource)
-        if encoded is None:
-            if len(self._known) >= _CACHED_RESOURCES:
-                self._known.clear()
-            encoded = self._known[resource] = self._encode(resource)
+    def __missing__(self, shared: _Shared) -> bytes:
+        if len(self) >= _CACHED_OBJECTS:
+            self.clear()
+        encoded = self[shared] = self._encode(shared)
         return encoded

@@ -13,9 +13,9 @@ from collections.abc import Callable, Sequence
 import msgspec.json
 
 from otelbpf.exporters.cache import NameCache, PairCache
-from otelbpf.exporters.group import Group, ResourceCache, by_resource, merged
+from otelbpf.exporters.group import Group, ObjectCache, by_resource, merged
 from otelbpf.exporters.text import clean
-from otelbpf.tracing.span import SCOPE_NAME, AttributeValue, Kind, Resource, Span, Status
+from otelbpf.tracing.span import SCOPE_NAME, AttributeSet, AttributeValue, Kind, Resource, Span, Status
 
 _CACHED_PAIRS = 8192
 _CACHED_NAMES = 2048
@@ -78,7 +78,8 @@ class JsonEncoder:
         # Lists and not dicts over the enums: the hash of an enum member is a call into Python.
         self._names = [NameCache(_name_encoder(kind), limit=_CACHED_NAMES) for kind in (Kind.INTERNAL, *Kind)]
         self._status = [b',"status":{"code":%d}' % status if status else b',"status":{}' for status in Status]
-        self._resources = ResourceCache(encode_resource)
+        self._resources = ObjectCache(encode_resource)
+        self._shared = ObjectCache(self._encode_shared)
         scope = b'{"name":%b,"version":%b}' % (encode_text(SCOPE_NAME), encode_text(version))
         self._before_spans = b',"scopeSpans":[{"scope":%b,"spans":[' % scope
         self._end = b"]}" + line_end
@@ -98,7 +99,7 @@ class JsonEncoder:
                     names[span.kind][span.name],
                     _time(span.start_ns),
                     _time(span.end_ns),
-                    b",".join(map(pair, span.attributes)),
+                    b",".join([*map(pair, span.attributes), *self._shared_of(span)]),
                     status[span.status],
                 )
                 if span.trace_state:
@@ -106,6 +107,12 @@ class JsonEncoder:
                 bodies.append(b'%b,"flags":%d}' % (body, span.flags & 0xFFFF_FFFF))
             groups.append(Group(self._resources[resource], bodies, sum(map(len, bodies))))
         return groups
+
+    def _shared_of(self, span: Span) -> tuple[bytes, ...]:
+        return (self._shared[span.shared],) if span.shared.attributes else ()
+
+    def _encode_shared(self, shared: AttributeSet) -> bytes:
+        return b",".join(map(self._pairs.__getitem__, shared.attributes))
 
     def assemble(self, groups: Sequence[Group]) -> bytes:
         """One line."""

@@ -22,6 +22,10 @@ import msgspec
 if TYPE_CHECKING:
     from opentelemetry.exporter.http.transport._base import BaseHTTPResult
 
+# gRPC reads this when it is first imported, by whomever: without it its core writes each failed handshake to standard
+# error, past every rate limit. Who asked for its log gets it.
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+
 _EXPORT = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
 
 
@@ -90,8 +94,6 @@ class GrpcCarrier:
     """OTLP over gRPC, one call at a time."""
 
     def __init__(self, environment: Mapping[str, str], *, compression: str, tls: TlsFiles) -> None:
-        # Without it the core writes each failed handshake to standard error, past every rate limit.
-        os.environ.setdefault("GRPC_VERBOSITY", "NONE")
         from grpc import Compression, ssl_channel_credentials  # noqa: PLC0415
         from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter  # noqa: PLC0415
 

@@ -43,7 +43,7 @@ class Builder:
         self._redactor = redactor
         self._resource_of = resource_of
         self._correlator = correlator
-        self._connections: dict[bytes, http.ConnectionAttributes] = {}
+        self._conversations: dict[bytes, http.Conversation] = {}
         self.clock_offset_ns = 0
         """What makes Unix time of the source's time."""
 
@@ -57,13 +57,17 @@ class Builder:
         if not self._sample(trace_id, name, parent):
             self._ledger.spans_lost[Lost.SAMPLED_OUT] += 1
             return None
-        shared = self._connections.get(connection.key)
-        if shared is None:
-            shared = http.ConnectionAttributes(parse_endpoints(connection.endpoints))
-            self._connections[connection.key] = shared
+        conversation = self._conversations.get(connection.key)
+        if conversation is None:
+            conversation = http.Conversation(parse_endpoints(connection.endpoints))
+            self._conversations[connection.key] = conversation
         status, error_type = http.status(exchange, kind)
+        attributes, shared = conversation.describe(exchange, self._redactor, error_type)
         offset_ns = self.clock_offset_ns
-        last_ns = max(exchange.response_last_ns, exchange.request_last_ns)
+        # A response may be over while its request is still being sent.
+        last_ns = exchange.response_last_ns
+        if last_ns < exchange.request_last_ns:
+            last_ns = exchange.request_last_ns
         self._ledger.spans += 1
         return Span(
             trace_id,
@@ -75,14 +79,15 @@ class Builder:
             kind,
             exchange.request_first_ns + offset_ns,
             last_ns + offset_ns,
-            tuple(http.attributes(exchange, shared, self._redactor, error_type)),
+            attributes,
             status,
             self._resource_of(exchange.pid, exchange.request_first_ns, connection.endpoints),
+            shared,
         )
 
     def forget(self, connection: Connection) -> None:
         """The connection is over."""
-        self._connections.pop(connection.key, None)
+        self._conversations.pop(connection.key, None)
         self._correlator.forget(connection)
 
     def _identify(

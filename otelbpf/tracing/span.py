@@ -33,6 +33,15 @@ class Resource(msgspec.Struct, frozen=True, eq=False):
     attributes: tuple[tuple[str, AttributeValue], ...]
 
 
+class AttributeSet(msgspec.Struct, frozen=True, eq=False):
+    """Attributes that many spans have in common, as one object, so that exporters may cache by identity."""
+
+    attributes: tuple[tuple[str, AttributeValue], ...] = ()
+
+
+NOTHING_SHARED = AttributeSet()
+
+
 class Span(msgspec.Struct, frozen=True, gc=False):
     """One side of one exchange. Times are Unix nanoseconds."""
 
@@ -50,8 +59,10 @@ class Span(msgspec.Struct, frozen=True, gc=False):
     start_ns: int
     end_ns: int
     attributes: tuple[tuple[str, AttributeValue], ...]
+    """The span's own; `shared` has the others, and no name stands in both."""
     status: Status
     resource: Resource
+    shared: AttributeSet = NOTHING_SHARED
 
 
 SCOPE_NAME = "otelbpf"

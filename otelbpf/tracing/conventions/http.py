@@ -2,6 +2,8 @@
 
 Attribute names, which of them a kind of span has, and the rules of status and error.type are the conventions'; the
 attributes that begin with `otelbpf.` are ours and say what only a tracer beside the road can know.
+
+A client sends the same headers again and again over a connection, so what follows from them is made once and shared.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from otelbpf.connections.address import Endpoints
 from otelbpf.exchanges.exchange import Exchange
 from otelbpf.protocols.base import Incomplete, Message
 from otelbpf.tracing.redact import Redactor
-from otelbpf.tracing.span import AttributeValue, Kind, Status
+from otelbpf.tracing.span import NOTHING_SHARED, AttributeSet, AttributeValue, Kind, Status
 
 METHODS = frozenset(("CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRACE"))
 """http.request.method knows these (RFC 9110 section 9.3, RFC 5789); any other is _OTHER."""
@@ -38,132 +40,146 @@ def status(exchange: Exchange, kind: Kind) -> tuple[Status, str]:
         return Status.ERROR, exchange.error
     response = exchange.response
     code = response.status if response is not None else 0
-    if code >= (400 if kind is Kind.CLIENT else 500):
-        return Status.ERROR, str(code)
-    return Status.UNSET, ""
+    if code < 400 or (code < 500 and kind is Kind.SERVER):
+        return Status.UNSET, ""
+    return Status.ERROR, str(code)
 
 
-class ConnectionAttributes:
-    """What is the same for every exchange of a connection, made once."""
+class Conversation:
+    """The attributes of one connection's exchanges."""
 
-    __slots__ = ("client", "endpoints", "network")
+    __slots__ = ("_base", "_headers", "_method", "_shared", "_version", "endpoints")
 
     def __init__(self, endpoints: Endpoints) -> None:
         self.endpoints = endpoints
-        self.network: Attributes = [
-            ("network.peer.address", endpoints.remote_address),
-            ("network.peer.port", endpoints.remote_port),
-            ("network.local.address", endpoints.local_address),
-            ("network.local.port", endpoints.local_port),
+        # What the last request of origin-form led to, and what it was.
+        self._headers: dict[str, str] = {}
+        self._method = self._version = ""
+        self._base = ""
+        self._shared = NOTHING_SHARED
+
+    def describe(
+        self, exchange: Exchange, redactor: Redactor, error_type: str
+    ) -> tuple[tuple[tuple[str, AttributeValue], ...], AttributeSet]:
+        """The attributes of an exchange's own and those it shares with others of the connection."""
+        request, response = exchange.request, exchange.response
+        target = request.target
+        if target.startswith("/"):
+            if (
+                self._shared is NOTHING_SHARED
+                or request.headers is not self._headers
+                or request.method != self._method
+                or request.version != self._version
+            ):
+                self._headers, self._method, self._version = request.headers, request.method, request.version
+                self._shared, self._base = self._share(exchange)
+            shared, base = self._shared, self._base
+        else:
+            shared, base = self._share(exchange)
+        found = _served(target, redactor) if exchange.serving else _asked(target, base, redactor)
+        size = request.body_size
+        if size >= 0:
+            found.append(("http.request.body.size", size))
+        if response is not None:
+            size = response.body_size
+            found.append(("http.response.status_code", response.status))
+            if size >= 0:
+                found.append(("http.response.body.size", size))
+            found.append(("otelbpf.time_to_first_byte_ns", exchange.response_first_ns - exchange.request_first_ns))
+            if response.incomplete is not Incomplete.NONE:
+                found.append(("otelbpf.response.incomplete", response.incomplete.value))
+        if request.incomplete is not Incomplete.NONE:
+            found.append(("otelbpf.request.incomplete", request.incomplete.value))
+        if error_type:
+            found.append(("error.type", error_type))
+        return tuple(found), shared
+
+    def _share(self, exchange: Exchange) -> tuple[AttributeSet, str]:
+        """What follows from the connection, the method and the headers; and for a client what url.full begins with."""
+        request = exchange.request
+        headers, method, ends = request.headers, request.method, self.endpoints
+        found: Attributes = [("http.request.method", method if method in METHODS else OTHER_METHOD)]
+        if method not in METHODS:
+            found.append(("http.request.method_original", method))
+        scheme, host, port = _authority(request)
+        number = port or DEFAULT_PORTS.get(scheme, 80)
+        if not host:
+            host, number = (
+                (ends.local_address, ends.local_port) if exchange.serving else (ends.remote_address, ends.remote_port)
+            )
+        found += [("server.address", host), ("server.port", number)]
+        if exchange.serving:
+            client = _forwarded_client(headers)
+            if client:
+                found.append(("client.address", client))
+            else:
+                found += [("client.address", ends.remote_address), ("client.port", ends.remote_port)]
+            scheme = _forwarded_scheme(headers) or scheme
+        found.append(("url.scheme", scheme))
+        if "user-agent" in headers:
+            found.append(("user_agent.original", headers["user-agent"]))
+        found += [
+            ("network.protocol.version", request.version),
+            ("network.peer.address", ends.remote_address),
+            ("network.peer.port", ends.remote_port),
+            ("network.local.address", ends.local_address),
+            ("network.local.port", ends.local_port),
             ("network.transport", "tcp"),
-            ("network.type", endpoints.network_type),
+            ("network.type", ends.network_type),
         ]
-        self.client: Attributes = [
-            ("client.address", endpoints.remote_address),
-            ("client.port", endpoints.remote_port),
-        ]
+        literal = f"[{host}]" if ":" in host else host
+        authority = literal if DEFAULT_PORTS.get(scheme) == number else f"{literal}:{number}"
+        return AttributeSet(tuple(found)), f"{scheme}://{authority}"
 
 
-def attributes(exchange: Exchange, connection: ConnectionAttributes, redactor: Redactor, error_type: str) -> Attributes:
-    """All attributes of an exchange's span."""
-    request = exchange.request
-    method = request.method
-    found: Attributes = [("http.request.method", method if method in METHODS else OTHER_METHOD)]
-    if method not in METHODS:
-        found.append(("http.request.method_original", method))
-    if exchange.serving:
-        _server(found, request, connection, redactor)
-    else:
-        _client(found, request, connection, redactor)
-    found.append(("network.protocol.version", request.version))
-    found += connection.network
-    if request.body_size >= 0:
-        found.append(("http.request.body.size", request.body_size))
-    response = exchange.response
-    if response is not None:
-        found.append(("http.response.status_code", response.status))
-        if response.body_size >= 0:
-            found.append(("http.response.body.size", response.body_size))
-        found.append(("otelbpf.time_to_first_byte_ns", exchange.response_first_ns - exchange.request_first_ns))
-        if response.incomplete is not Incomplete.NONE:
-            found.append(("otelbpf.response.incomplete", response.incomplete.value))
-    if request.incomplete is not Incomplete.NONE:
-        found.append(("otelbpf.request.incomplete", request.incomplete.value))
-    if error_type:
-        found.append(("error.type", error_type))
+def _served(target: str, redactor: Redactor) -> Attributes:
+    path, query = _path_and_query(target)
+    found: Attributes = [("url.path", path)] if path else []
+    if query:
+        found.append(("url.query", redactor.query(query)))
     return found
 
 
-def _server(found: Attributes, request: Message, connection: ConnectionAttributes, redactor: Redactor) -> None:
-    headers = request.headers
-    scheme, host, port = _authority(request, "http")
-    path, query = _path_and_query(request.target)
-    if path:
-        found.append(("url.path", path))
-    if query:
-        found.append(("url.query", redactor.query(query)))
-    found.append(("url.scheme", headers.get("x-forwarded-proto", scheme) if "x-forwarded-proto" in headers else scheme))
-    found.append(("server.address", host or connection.endpoints.local_address))
-    found.append(("server.port", port or (DEFAULT_PORTS.get(scheme, 80) if host else connection.endpoints.local_port)))
-    client = _forwarded_client(headers)
-    if client:
-        found.append(("client.address", client))
+def _asked(target: str, base: str, redactor: Redactor) -> Attributes:
+    """url.full of the four forms of a target (RFC 9112 section 3.2); none for authority-form, which is no URL."""
+    if target.startswith("/"):
+        full = base + target
+    elif target == "*":
+        full = base
+    elif "://" in target:
+        full = target
     else:
-        found += connection.client
-    if "user-agent" in headers:
-        found.append(("user_agent.original", headers["user-agent"]))
-
-
-def _client(found: Attributes, request: Message, connection: ConnectionAttributes, redactor: Redactor) -> None:
-    scheme, host, port = _authority(request, "http")
-    address = host or connection.endpoints.remote_address
-    number = port or (DEFAULT_PORTS.get(scheme, 80) if host else connection.endpoints.remote_port)
-    found.append(("server.address", address))
-    found.append(("server.port", number))
-    full = _full_url(request.target, scheme, address, number)
-    if full:
-        found.append(("url.full", redactor.url(full)))
-    found.append(("url.scheme", scheme))
-    user_agent = request.headers.get("user-agent")
-    if user_agent is not None:
-        found.append(("user_agent.original", user_agent))
-
-
-def _full_url(target: str, scheme: str, address: str, port: int) -> str:
-    """url.full of the four forms of a target (RFC 9112 section 3.2); nothing for authority-form, which is no URL."""
-    if target.startswith("/") or target == "*":
-        host = f"[{address}]" if ":" in address else address
-        authority = host if DEFAULT_PORTS.get(scheme) == port else f"{host}:{port}"
-        return f"{scheme}://{authority}{target if target != '*' else ''}"
-    return target if "://" in target else ""
+        return []
+    return [("url.full", redactor.url(full))]
 
 
 def _path_and_query(target: str) -> tuple[str, str]:
     """url.path and url.query of a target; both empty for authority-form."""
-    if "://" in target and not target.startswith("/"):
-        _, _, rest = target.partition("://")
-        slash = rest.find("/")
-        question = rest.find("?")
-        if slash < 0 or 0 <= question < slash:
-            return "/", rest[question + 1 :] if question >= 0 else ""
-        target = rest[slash:]
-    elif not target.startswith(("/", "*")):
-        return "", ""
+    if not target.startswith("/"):
+        if "://" in target:
+            _, _, rest = target.partition("://")
+            slash = rest.find("/")
+            question = rest.find("?")
+            if slash < 0 or 0 <= question < slash:
+                return "/", rest[question + 1 :] if question >= 0 else ""
+            target = rest[slash:]
+        elif target != "*":
+            return "", ""
     path, _, query = target.partition("?")
-    return path.partition("#")[0], query.partition("#")[0]
+    if "#" in target:
+        return path.partition("#")[0], query.partition("#")[0]
+    return path, query
 
 
-def _authority(request: Message, scheme: str) -> tuple[str, str, int]:
+def _authority(request: Message) -> tuple[str, str, int]:
     """Scheme, host and port (0: none given) a request is for: absolute-form wins over Host (RFC 9112 section 3.2.2)."""
     target = request.target
     if "://" in target and not target.startswith("/"):
         scheme, _, rest = target.partition("://")
         authority = rest.split("/", 1)[0].split("?", 1)[0].rpartition("@")[2]
         return scheme.lower(), *split_authority(authority)
-    if request.method == "CONNECT":
-        return scheme, *split_authority(target)
-    host = request.headers.get("host")
-    return (scheme, *split_authority(host)) if host else (scheme, "", 0)
+    host = target if request.method == "CONNECT" else request.headers.get("host")
+    return ("http", *split_authority(host)) if host else ("http", "", 0)
 
 
 @lru_cache(4096)
@@ -181,13 +197,22 @@ def split_authority(authority: str) -> tuple[str, int]:
     return host, number if number < 65536 else 0
 
 
+def _forwarded(headers: dict[str, str], parameter: str) -> str:
+    """A parameter of the first hop of Forwarded (RFC 7239 section 4)."""
+    for pair in headers.get("forwarded", "").split(",", 1)[0].split(";"):
+        name, _, value = pair.partition("=")
+        if name.strip().lower() == parameter:
+            return value.strip().strip('"')
+    return ""
+
+
 def _forwarded_client(headers: dict[str, str]) -> str:
-    """The original client: Forwarded (RFC 7239 section 5.2), else the first of X-Forwarded-For."""
-    forwarded = headers.get("forwarded")
-    if forwarded:
-        for pair in forwarded.split(",", 1)[0].split(";"):
-            name, _, value = pair.partition("=")
-            if name.strip().lower() == "for":
-                return split_authority(value.strip().strip('"'))[0]
-    first = headers.get("x-forwarded-for")
-    return split_authority(first.split(",", 1)[0])[0] if first else ""
+    """The original client: Forwarded, else the first of X-Forwarded-For."""
+    first = _forwarded(headers, "for") or headers.get("x-forwarded-for", "").split(",", 1)[0]
+    return split_authority(first)[0] if first else ""
+
+
+def _forwarded_scheme(headers: dict[str, str]) -> str:
+    """The original scheme, by the same headers."""
+    first = _forwarded(headers, "proto") or headers.get("x-forwarded-proto", "").split(",", 1)[0]
+    return first.strip().lower()

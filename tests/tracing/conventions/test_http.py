@@ -17,8 +17,8 @@ from otelbpf.tracing.conventions import http
 from otelbpf.tracing.redact import Redactor
 from otelbpf.tracing.span import Kind, Status
 
-ENDS = http.ConnectionAttributes(parse_endpoints(encode_endpoints("10.0.0.1", 8080, "10.0.0.2", 40000)))
-V6 = http.ConnectionAttributes(parse_endpoints(encode_endpoints("2001:db8::1", 8080, "2001:db8::2", 40000)))
+ENDS = http.Conversation(parse_endpoints(encode_endpoints("10.0.0.1", 8080, "10.0.0.2", 40000)))
+V6 = http.Conversation(parse_endpoints(encode_endpoints("2001:db8::1", 8080, "2001:db8::2", 40000)))
 
 
 def exchange(
@@ -35,9 +35,10 @@ def exchange(
     return Exchange(request, 7, 1000, 2000, response, 3000, 4000, error=error, serving=serving)
 
 
-def attributes(made: Exchange, connection: http.ConnectionAttributes = ENDS) -> dict[str, object]:
+def attributes(made: Exchange, connection: http.Conversation = ENDS) -> dict[str, object]:
     kind = Kind.SERVER if made.serving else Kind.CLIENT
-    pairs = http.attributes(made, connection, Redactor(), http.status(made, kind)[1])
+    own, shared = connection.describe(made, Redactor(), http.status(made, kind)[1])
+    pairs = (*own, *shared.attributes)
     found = dict(pairs)
     assert len(found) == len(pairs)
     return found
