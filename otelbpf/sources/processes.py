@@ -38,6 +38,8 @@ _RUNTIMES: Final = {
 _VERSION: Final = re.compile(r"-?[0-9]+(?:\.[0-9]+)*t?$")
 # The linker's note, in the first page: type 4 (build id), name "Go" (cmd/link/internal/ld/elf.go).
 _GO_NOTE: Final = b"\x04\0\0\0Go\0\0"
+_SPAWNED: Final = ("from multiprocessing.spawn ", "from multiprocessing.forkserver ")
+_MAX_SPAWNERS: Final = 3
 _users = Users()
 
 
@@ -53,12 +55,12 @@ def describe(
     except OSError:
         return bare
     try:
-        return _read_all(bare, folder, users)
+        return _read_all(bare, folder, proc, users)
     finally:
         os.close(folder)
 
 
-def _read_all(bare: Identity, folder: int, users: Users) -> Identity:
+def _read_all(bare: Identity, folder: int, proc: Path, users: Users) -> Identity:
     started_ns, parent_pid, comm = _stat(_read(folder, "stat"))
     if bare.started_ns and started_ns and abs(bare.started_ns - started_ns) >= 2 * _TICK_NS:
         return bare
@@ -71,7 +73,7 @@ def _read_all(bare: Identity, folder: int, users: Users) -> Identity:
         time_ns=bare.time_ns,
         comm=comm or bare.comm,
         executable=executable,
-        command=_command(_read(folder, "cmdline")),
+        command=_command_line(_command(_read(folder, "cmdline")), parent_pid, proc),
         parent_pid=parent_pid,
         # A container has users of its own: the host's name for a number would be wrong there.
         owner="" if uid is None else uid[1].decode() if container_id else users.name(int(uid[1])),
@@ -89,6 +91,24 @@ def _stat(raw: bytes) -> tuple[int, int, str]:
     if len(fields) < 20:
         return 0, 0, ""
     return int(fields[19]) * _TICK_NS, int(fields[1]), before.partition(b"(")[2].decode("utf-8", "replace")
+
+
+def _command_line(command: tuple[str, ...], parent_pid: int, proc: Path) -> tuple[str, ...]:
+    """A worker that Python's multiprocessing spawned (uvicorn --workers) runs its parent's program: what stands on
+    its own command line is only how it is spawned."""
+    for _ in range(_MAX_SPAWNERS):
+        if parent_pid <= 1 or not any(argument.startswith(_SPAWNED) for argument in command):
+            break
+        try:
+            folder = os.open(f"{proc}/{parent_pid}", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError:
+            break
+        try:
+            command = _command(_read(folder, "cmdline")) or command
+            _, parent_pid, _ = _stat(_read(folder, "stat"))
+        finally:
+            os.close(folder)
+    return command
 
 
 def _command(raw: bytes) -> tuple[str, ...]:

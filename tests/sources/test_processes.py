@@ -192,6 +192,19 @@ def test_endless_files_are_cut(tmp_path: Path) -> None:
     assert describe(4243, proc=tmp_path).environment == {"OTEL_SERVICE_NAME": "n" * 4096}
 
 
+@pytest.mark.parametrize("how", ["spawn import spawn_main", "forkserver import main"])
+def test_a_spawned_worker_runs_its_parents_program(tmp_path: Path, how: str) -> None:
+    """Its own command line tells only how it was made; without the parent it is all there is."""
+    worker = f"python3\0-c\0from multiprocessing.{how}; x()\0--multiprocessing-fork\0"
+    make(tmp_path, FILES | {"cmdline": worker}, pid=30)
+    make(tmp_path, {"stat": "17 (python3) " + STAT.partition(") ")[2].partition(") ")[2], "cmdline": worker}, pid=17)
+    assert describe(30, proc=tmp_path).command[2].startswith("from multiprocessing.")
+
+    (tmp_path / "17" / "stat").write_text("17 (python3) S 16" + " 0" * 40)
+    make(tmp_path, {"cmdline": "python3\0/usr/bin/uvicorn\0app:app\0"}, pid=16)
+    assert describe(30, proc=tmp_path).command == ("python3", "/usr/bin/uvicorn", "app:app")
+
+
 def test_a_program_that_gave_itself_a_title(tmp_path: Path) -> None:
     """NULs that fill the rest are not arguments."""
     make(tmp_path, FILES | {"cmdline": "nginx: worker process\0\0\0\0"})
