@@ -68,14 +68,14 @@ class Talk:
         lines = [f"{method} {self.prefix}{path} HTTP/{version}", *(f"{k}: {v}" for k, v in fields.items())]
         return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
 
-    def expect(self, path: str = "", *, status: int = 200, sides: str = "CS", **fields: Any) -> None:
+    def expect(self, target: str = "", *, status: int = 200, sides: str = "CS", **fields: Any) -> None:
         """The spans of a request on the connection made last: the client's and the server's."""
         local, remote = self.ends
-        target, _, query = path.partition("?")
+        path, _, query = target.partition("?")
         common: dict[str, Any] = {
             "pids": frozenset([os.getpid()]),
             "method": "GET",
-            "path": self.prefix + target,
+            "path": self.prefix + path,
             "query": query,
             "status": status,
             "request_size": 0,
