@@ -64,7 +64,7 @@ class Pipeline:
         self._max_open = max_open_exchanges
         self._head_limit = head_limit
         self._traced = traced
-        self._directory = Directory(extra=resource_extra)
+        self._directory = Directory(Resource, extra=resource_extra)
         self._correlator = Correlator(ids)
         self._builder = Builder(
             ledger=ledger,
