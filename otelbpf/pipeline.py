@@ -255,6 +255,3 @@ class Pipeline:
     def _forget(self, connection: Connection) -> None:
         self._early.pop(connection.key, None)
         self._builder.forget(connection)
-
-
-__all__ = ["Emit", "Pipeline", "Resource"]
