@@ -17,11 +17,15 @@ LONGEST_KEPT = 256
 """Longer strings are encoded each time: they hardly repeat, and the bound is to be one of bytes too."""
 
 
+LARGEST_KEPT = 0xFFFF
+"""Larger numbers (durations, sizes of bodies) likewise; ports and status codes are below."""
+
+
 class PairCache(dict[Pair, bytes]):
     """The encoding of each attribute pair: `cache[pair]`.
 
-    Python holds 1, 1.0 and True for equal, so it relies on what `AttributeValue` promises: one key, one type. Floats are
-    encoded each time, for 0.0 and -0.0 are equal too.
+    Python holds 1, 1.0 and True for equal, so it relies on what `AttributeValue` promises: one key, one type. Floats
+    are encoded each time, for 0.0 and -0.0 are equal too.
     """
 
     def __init__(self, encode: Callable[[str, AttributeValue], bytes], *, limit: int) -> None:
@@ -31,10 +35,13 @@ class PairCache(dict[Pair, bytes]):
         self._old: dict[Pair, bytes] = {}
 
     def __missing__(self, pair: Pair) -> bytes:
+        key, value = pair
+        if type(value) is float or (type(value) is int and value > LARGEST_KEPT):
+            return self._encode(key, value)
         encoded = self._old.get(pair)
         if encoded is None:
-            encoded = self._encode(*pair)
-            if len(encoded) > LONGEST_KEPT or type(pair[1]) is float:
+            encoded = self._encode(key, value)
+            if len(encoded) > LONGEST_KEPT:
                 return encoded
         if len(self) >= self._limit:
             self._old = dict(self)

@@ -62,20 +62,30 @@ def encode_resource(resource: Resource) -> bytes:
     return delimited(1, b"".join([delimited(1, encode_pair(key, value)) for key, value in resource.attributes]))
 
 
+def _key(key: str) -> bytes:
+    """A KeyValue up to its value's length; nothing when it is too long for the short way below."""
+    head = text(1, key) + tag(2, LENGTH)
+    return head if len(head) < 64 else b""
+
+
+_keys = NameCache(_key, limit=1024)
+
+
 def _attribute(key: str, value: AttributeValue) -> bytes:
-    # Paths, ports and sizes of a busy host are new again and again, so short texts and non-negative integers are
+    """Span.attributes = 9"""
+    # Paths, times and sizes of a busy host are new again and again, so short texts and non-negative integers are
     # written out: all their lengths are one byte each.
-    name = utf8(key)
-    size = len(name)
-    if type(value) is str:
-        content = utf8(value)
-        inner = len(content)
-        if size and size + inner < 120:
-            return b"J%c\n%c%b\x12%c\n%c%b" % (size + inner + 6, size, name, inner + 2, inner, content)
-    elif type(value) is int and 0 < size < 100 and 0 <= value <= _INT64_MAX:
-        content = varint(value)
-        inner = len(content)
-        return b"J%c\n%c%b\x12%c\x18%b" % (size + inner + 5, size, name, inner + 1, content)
+    head = _keys[key]
+    if head:
+        if type(value) is str:
+            content = utf8(value)
+            size = len(content)
+            if size < 60:
+                return b"J%c%b%c\n%c%b" % (len(head) + size + 3, head, size + 2, size, content)
+        elif type(value) is int and 0 <= value <= _INT64_MAX:
+            content = varint(value)
+            size = len(content)
+            return b"J%c%b%c\x18%b" % (len(head) + size + 2, head, size + 1, content)
     pair = encode_pair(key, value)
     if len(pair) < len(_ATTRIBUTE_PREFIX):
         return _ATTRIBUTE_PREFIX[len(pair)] + pair

@@ -6,15 +6,16 @@ silent about a mistake, this is what holds here:
 
 - Without a PROTOCOL, an endpoint on port 4317 is spoken to in gRPC and every other one in http/protobuf.
 - TIMEOUT is in milliseconds, as the page says (the official Python exporters read seconds).
-- A certificate that cannot be read, an unknown protocol or compression, a malformed endpoint end the start with one
-  line; they do not fall back to something less safe.
+- A certificate that cannot be read, an unknown protocol or compression, a malformed endpoint or header end the start
+  with one line; they do not fall back to something less safe.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from difflib import get_close_matches
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import msgspec
 
@@ -26,6 +27,10 @@ from otelbpf.exporters.official import GrpcCarrier, HttpCarrier, TlsFiles
 
 _PROTOCOLS = ("grpc", "http/protobuf", "http/json")
 _COMPRESSIONS = ("none", "gzip", "deflate")
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+"""RFC 9110 section 5.6.2, token"""
+_HEADER_VALUE = re.compile(r"[\x20\x21\x23-\x2b\x2d-\x3a\x3c-\x5b\x5d-\x7e]*")
+"""Printable ASCII but for quote, comma, semicolon and backslash: what the official exporters read"""
 _GRPC_PORT = 4317
 _DEFAULT_TIMEOUT_MS = 10_000
 
@@ -59,6 +64,7 @@ def read_settings(environment: Mapping[str, str]) -> OtlpSettings:
         destination = _checked_endpoint(*endpoint, protocol)
     else:
         destination = "http://localhost:4317" if protocol == "grpc" else "http://localhost:4318/v1/traces"
+    _check_headers(environment)
     return OtlpSettings(
         protocol=protocol,
         destination=destination,
@@ -128,6 +134,24 @@ def _checked_endpoint(variable: str, endpoint: str, protocol: str) -> str:
             path = path.removesuffix("/") + "/v1/traces"
     name = f"[{host}]" if ":" in host else host
     return f"{scheme + '://' if scheme else ''}{name}{f':{port}' if port is not None else ''}{path}"
+
+
+def _check_headers(environment: Mapping[str, str]) -> None:
+    """Every header can be sent as it stands. Values may be secrets and are not repeated."""
+    found = find(environment, "HEADERS")
+    if found is None:
+        return
+    variable, value = found
+    for number, entry in enumerate(value.split(","), 1):
+        name, equals, content = entry.strip().partition("=")
+        if not entry.strip():
+            continue
+        if not equals or not _HEADER_NAME.fullmatch(name.strip()):
+            raise ConfigError(
+                f"{variable}: entry {number} is not name=value", "write it like api-key=secret,tenant=shop"
+            )
+        if not _HEADER_VALUE.fullmatch(content) or not re.fullmatch(r"[\x20-\x7e]*", unquote(content)):
+            raise ConfigError(f"{variable}: the value of {name.strip()!r} cannot be sent", "percent-encode it")
 
 
 def _timeout_seconds(environment: Mapping[str, str]) -> float:

@@ -18,7 +18,7 @@ from opentelemetry.trace import SpanContext, SpanKind, TraceFlags, TraceState
 from opentelemetry.trace.status import Status as SdkStatus
 from opentelemetry.trace.status import StatusCode
 
-from otelbpf.tracing.span import SCOPE_NAME, AttributeValue, Kind, Resource, Span, Status
+from otelbpf.tracing.span import NOTHING_SHARED, SCOPE_NAME, AttributeSet, AttributeValue, Kind, Resource, Span, Status
 
 VERSION = "1.2.3"
 SHOP = Resource(attributes=(("service.name", "shop"), ("process.pid", 4242)))
@@ -77,14 +77,17 @@ _values: dict[str, st.SearchStrategy[AttributeValue]] = {
 """Values by the beginning of their key, as one key has values of one type."""
 
 
-def _attributes(values: dict[str, st.SearchStrategy[Any]]) -> st.SearchStrategy[tuple[tuple[str, AttributeValue], ...]]:
+def _attributes(
+    values: dict[str, st.SearchStrategy[Any]], begin: str = ""
+) -> st.SearchStrategy[tuple[tuple[str, AttributeValue], ...]]:
     pair = st.sampled_from(sorted(values)).flatmap(
-        lambda kind: st.tuples(texts.map(lambda rest: f"{kind}.{rest}"), values[kind])
+        lambda kind: st.tuples(texts.map(lambda rest: f"{begin}{kind}.{rest}"), values[kind])
     )
     return st.lists(pair, max_size=6, unique_by=lambda pair: pair[0]).map(tuple)
 
 
 attributes = _attributes(_values)
+shared = _attributes(_values, "shared.").map(AttributeSet)
 resources = st.lists(attributes, min_size=1, max_size=3).map(
     lambda all_of: [Resource((("service.name", str(number)), *some)) for number, some in enumerate(all_of)]
 )
@@ -109,6 +112,7 @@ def spans_of(resource: Resource) -> st.SearchStrategy[Span]:
         attributes=attributes,
         status=st.sampled_from(Status),
         resource=st.just(resource),
+        shared=st.just(NOTHING_SHARED) | shared,
     )
 
 
@@ -138,6 +142,7 @@ garbage = st.builds(
     attributes=garbage_attributes,
     status=st.sampled_from(Status),
     resource=garbage_attributes.map(Resource),
+    shared=garbage_attributes.map(AttributeSet),
 )
 """The worst that strangers can make of a span."""
 
@@ -146,9 +151,9 @@ def official(spans: Sequence[Span]) -> ExportTraceServiceRequest:
     """What OpenTelemetry's own encoder makes of these spans; the flags are set afterwards, as it knows only some."""
     sdk_resources = {id(span.resource): SdkResource(dict(span.resource.attributes)) for span in spans}
     request = encode_spans([_readable(span, sdk_resources[id(span.resource)]) for span in spans])
-    flags = {(span.trace_id, span.span_id, span.start_ns, span.name): span.flags for span in spans}
-    for wire in wire_spans(request):
-        wire.flags = flags[wire.trace_id, wire.span_id, wire.start_time_unix_nano, wire.name]
+    flags = [span.flags for one in sdk_resources for span in spans if id(span.resource) == one]
+    for wire, its_flags in zip(wire_spans(request), flags, strict=True):
+        wire.flags = its_flags
     return request
 
 
@@ -168,7 +173,7 @@ def _readable(span: Span, resource: SdkResource) -> ReadableSpan:
         context=context,
         parent=parent,
         resource=resource,
-        attributes=dict(span.attributes),
+        attributes=dict(span.attributes + span.shared.attributes),
         kind=SpanKind[span.kind.name],
         status=SdkStatus(StatusCode(int(span.status))),
         start_time=span.start_ns,
