@@ -6,18 +6,14 @@ from collections.abc import Iterable
 
 from otelbpf.cli.filters import matcher
 from otelbpf.config.settings import Settings
-from otelbpf.sources.host import describe_host
 from otelbpf.sources.listeners import count_services
 from otelbpf.sources.live import LiveSource
 from otelbpf.sources.privileges import drop_privileges
-from otelbpf.sources.processes import describe
 
 
 def open_live(settings: Settings, *, own_ports: Iterable[int] = ()) -> LiveSource:
     """The probes attached as the settings ask. `settle` is to follow, once everything that needs more is open."""
     return LiveSource(
-        describe=describe,
-        host=describe_host(),
         tier=settings.capture.tier,
         ports=settings.filters.ports,
         pids=settings.filters.pids,
