@@ -1,0 +1,146 @@
+"""What all benchmarks share: variants measured in turns (A B A B), each traced run with its account."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+from rich.console import Console
+
+from benchmarks import machine
+from benchmarks.account import Account, account
+from benchmarks.collector import Collector, filters_of
+from benchmarks.load import Load, Opened
+from benchmarks.servers import Nginx
+from benchmarks.sink import Sink
+
+T = TypeVar("T")
+SETTLE_SECONDS = 0.2
+"""After a load generator has closed its connections, the server still answers what was under way."""
+
+
+class Bench:
+    """The means of a benchmark: a folder, how long it may take, and where it says what it does."""
+
+    def __init__(self, folder: Path, *, quick: bool, nice: int, console: Console) -> None:
+        self.folder = folder
+        self.quick = quick
+        self.nice = nice
+        self._console = console
+
+    def rounds(self, full: int) -> int:
+        """How many rounds: `full`, or one."""
+        return 1 if self.quick else full
+
+    def seconds(self, full: float) -> float:
+        """How long one measurement lasts: `full`, or a fifth."""
+        return max(full / 5, 1.0) if self.quick else full
+
+    def say(self, what: str) -> None:
+        """What is being done now."""
+        self._console.print(f"  … {what}", style="dim", markup=False, highlight=False)
+
+    def take_turns(self, rounds: int, variants: Mapping[str, Callable[[], T]]) -> dict[str, list[T]]:
+        """Every variant once a round, in order: what drifts meanwhile drifts for all of them."""
+        found: dict[str, list[T]] = {name: [] for name in variants}
+        for index in range(rounds):
+            for name, measure in variants.items():
+                self.say(f"{name}, round {index + 1} of {rounds}")
+                found[name].append(measure())
+        return found
+
+    @contextmanager
+    def collector(self, nginx: Nginx, *, sink: Sink | None, both_ends: bool = False) -> Iterator[Collector]:
+        """A collector that traces `nginx` only, or both ends of its connections."""
+        filters = ["--port", str(nginx.port)] if both_ends else filters_of([nginx.running.pid, nginx.worker])
+        with Collector(self.folder, *filters, sink=sink, nice=self.nice) as collector:
+            yield collector
+
+
+class Run(msgspec.Struct, frozen=True, kw_only=True):
+    """One load on nginx, traced or not."""
+
+    load: Load
+    nginx_us: float
+    """Processor time of the worker per request."""
+    collector_us: float = 0.0
+    """Processor time of the collector per span, from the first request until it was idle."""
+    collector_share: float = 0.0
+    """Part of one processor that the collector took while the load lasted."""
+    drain_seconds: float = 0.0
+    """How long it was busy after the load had ended."""
+    account: Account | None = None
+
+
+def untraced(nginx: Nginx, opened: Opened) -> Run:
+    """The worker's cost with nobody watching."""
+    served = nginx.served()
+    with opened as send:
+        spent = machine.cpu_seconds([nginx.worker])
+        done = send()
+        spent = machine.cpu_seconds([nginx.worker]) - spent
+        time.sleep(SETTLE_SECONDS)
+        return Run(load=done, nginx_us=spent * 1e6 / (nginx.served() - served))
+
+
+def traced(bench: Bench, nginx: Nginx, opened: Opened, *, sink: Sink | None, both_ends: bool = False) -> Run:
+    """The same with a collector, from before the first connection until everything is exported."""
+    with bench.collector(nginx, sink=sink, both_ends=both_ends) as collector:
+        return watch(collector, nginx, opened, sink=sink, both_ends=both_ends)
+
+
+def watch(collector: Collector, nginx: Nginx, opened: Opened, *, sink: Sink | None, both_ends: bool = False) -> Run:
+    """A load while `collector` is at work, and its end."""
+    tally = Tally(collector, nginx, sink, ends=2 if both_ends else 1)
+    with opened as send:
+        collector.wait_until_idle()
+        nginx_spent, spent, begun = machine.cpu_seconds([nginx.worker]), collector.cpu_seconds(), time.monotonic()
+        done = send()
+        nginx_spent = machine.cpu_seconds([nginx.worker]) - nginx_spent
+        spent_meanwhile, lasted = collector.cpu_seconds() - spent, time.monotonic() - begun
+        time.sleep(SETTLE_SECONDS)
+        drained = collector.wait_until_idle()
+        spent = collector.cpu_seconds() - spent
+        told = tally.close(done.requests)
+    return Run(
+        load=done,
+        nginx_us=nginx_spent * 1e6 / told.served,
+        collector_us=spent * 1e6 / max(told.spans, 1),
+        collector_share=spent_meanwhile / lasted,
+        drain_seconds=drained,
+        account=told,
+    )
+
+
+class Tally:
+    """Counts on all sides from its making, while `collector` is ready and nothing happens, to `close`."""
+
+    def __init__(self, collector: Collector, nginx: Nginx, sink: Sink | None, *, ends: int = 1) -> None:
+        self._collector, self._nginx, self._sink, self._ends = collector, nginx, sink, ends
+        self._arrived = sink.counts() if sink is not None else None
+        self._served = nginx.served()
+
+    def close(self, made: int) -> Account:
+        """The account, once the collector is idle; ends it. `made` are the requests of the load."""
+        # The two requests that ask for the count are traced like all others, and each counts itself.
+        served = self._nginx.served() - self._served + 1
+        ended = self._collector.end()
+        arrived = self._sink.counts() - self._arrived if self._sink is not None and self._arrived is not None else None
+        return account(
+            made=made + 2,
+            served=served,
+            sheet=ended.sheet,
+            metrics=ended.metrics,
+            arrived=arrived,
+            ends=self._ends,
+        )
+
+
+def accounts(runs: Mapping[str, list[Run]]) -> dict[str, list[Account]]:
+    """The accounts of the runs that have one."""
+    found = {name: [run.account for run in several if run.account] for name, several in runs.items()}
+    return {name: several for name, several in found.items() if several}

@@ -1,0 +1,89 @@
+"""How much of its throughput a saturated server keeps while every request becomes a span."""
+
+from __future__ import annotations
+
+from collections import ChainMap
+from functools import partial
+
+from benchmarks.harness import Bench, Run, accounts, traced, untraced
+from benchmarks.load import wrk, wrk_command
+from benchmarks.report import Figure, Result, figure
+from benchmarks.servers import Nginx
+from benchmarks.sink import Sink
+
+CONNECTIONS = 32
+PLAIN, TRACED, FILE, BOTH = "untraced", "traced", "traced, to file:/dev/null", "both ends traced"
+
+
+def measure(bench: Bench) -> Result:
+    """nginx at its limit, untraced and traced in turns."""
+    seconds = bench.seconds(5)
+    with Sink(bench.folder) as sink, Nginx(bench.folder) as nginx:
+
+        def plain(connections: int) -> Run:
+            return untraced(nginx, wrk(nginx.url, connections=connections, seconds=seconds))
+
+        def watched(connections: int, to: Sink | None = sink, *, both_ends: bool = False) -> Run:
+            load = wrk(nginx.url, connections=connections, seconds=seconds)
+            return traced(bench, nginx, load, sink=to, both_ends=both_ends)
+
+        runs = bench.take_turns(
+            bench.rounds(3),
+            {
+                PLAIN: lambda: plain(CONNECTIONS),
+                TRACED: lambda: watched(CONNECTIONS),
+                FILE: lambda: watched(CONNECTIONS, None),
+                BOTH: lambda: watched(CONNECTIONS, both_ends=True),
+            },
+        )
+        others = [
+            bench.take_turns(
+                2,
+                {
+                    f"{PLAIN}, {connections} connections": partial(plain, connections),
+                    f"{TRACED}, {connections} connections": partial(watched, connections),
+                },
+            )
+            for connections in (() if bench.quick else (16, 64))
+        ]
+    figures = [_rate(PLAIN, runs[PLAIN])]
+    for name in (TRACED, FILE, BOTH):
+        figures += _kept(name, runs[PLAIN], runs[name], aim=">= 40" if name == TRACED else "")
+    for (plain_name, plain_runs), (name, watched_runs) in (several.items() for several in others):
+        figures += [_rate(plain_name, plain_runs), *_kept(name, plain_runs, watched_runs, aim="")]
+    return Result(
+        name="saturated",
+        question="how much of its throughput does a saturated nginx (1 worker, `return 200`) keep?",
+        commands=[
+            " ".join(wrk_command("http://127.0.0.1:PORT/", connections=CONNECTIONS, seconds=seconds)),
+            "otelbpf run --export otlp --pid NGINX --pid WORKER      (http/protobuf, to a backend that counts)",
+            "otelbpf run --export otlp --port PORT                   (both ends)",
+        ],
+        figures=figures,
+        accounts=accounts(dict(ChainMap(*others, runs))),
+        notes=[
+            "both ends: wrk's last requests, under way when it ended, are spans of it that nginx may never have read.",
+        ],
+    )
+
+
+def _rate(name: str, runs: list[Run]) -> Figure:
+    return figure(f"{name}: requests a second", "1/s", [run.load.per_second for run in runs])
+
+
+def _kept(name: str, plain: list[Run], watched: list[Run], *, aim: str) -> list[Figure]:
+    pairs = list(zip(plain, watched, strict=True))
+    return [
+        _rate(name, watched),
+        figure(f"{name}: kept", "%", [100 * b.load.per_second / a.load.per_second for a, b in pairs], aim),
+        figure(
+            f"{name}: requests that became spans",
+            "%",
+            [100 * run.account.spans / (run.account.served * run.account.ends) for run in watched if run.account],
+            "100" if aim else "",
+        ),
+        figure(f"{name}: nginx added", "us/request", [b.nginx_us - a.nginx_us for a, b in pairs]),
+        figure(f"{name}: collector", "us/span", [run.collector_us for run in watched], "<= 12" if aim else ""),
+        figure(f"{name}: collector's share of a processor", "%", [100 * run.collector_share for run in watched]),
+        figure(f"{name}: busy after the load", "s", [run.drain_seconds for run in watched]),
+    ]
