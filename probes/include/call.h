@@ -38,6 +38,9 @@ static inline struct socket_entry *account(struct call *call, struct work *work,
 		}
 	}
 	heed_commands(sk, entry, to);
+	/* A client's handshake ends before its peer is known for the collector's: the first bytes are the time to look. */
+	if (entry->direction == NO_DIRECTION && is_peer_of_own(entry))
+		entry->verdict = VERDICT_OWN;
 	meet_process(sk, entry, to, pid, tid);
 
 	sequence = direction == SENT ? tcp_write_sequence(sk) : tcp_copied_sequence(sk);
@@ -45,6 +48,10 @@ static inline struct socket_entry *account(struct call *call, struct work *work,
 	if (entry->state == TCP_SYN_SENT || (direction == SENT && !entry->end[SENT] && moved < (s64)call->length)) {
 		/* TCP Fast Open (RFC 7413): the first bytes went with the SYN, before the base was noted. */
 		moved = call->length;
+	}
+	if (entry->direction != direction) {
+		entry->direction = direction;
+		entry->budget[direction] = to->head_limit;
 	}
 	end = entry->end[direction] + moved;
 	begin = end - call->length;
@@ -73,10 +80,6 @@ static inline struct socket_entry *account(struct call *call, struct work *work,
 		entry->muted[direction] += call->length;
 		count_loss(LOSS_MUTED, call->length);
 		return 0;
-	}
-	if (entry->direction != direction) {
-		entry->direction = direction;
-		entry->budget[direction] = to->head_limit;
 	}
 	if (entry->marks & MARK_KERNEL && call->reason != UNSEEN_SENDFILE)
 		call->reason = UNSEEN_SYSCALL;

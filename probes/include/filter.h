@@ -111,7 +111,7 @@ static inline void meet_process(u64 sk, struct socket_entry *entry, struct setti
 		entry->marks |= MARK_ASKED;
 		if (sk_is_of_kernel(sk))
 			entry->marks |= MARK_KERNEL;
-		if (pid == to->own_pid || is_peer_of_own(entry))
+		if (pid == to->own_pid)
 			mark_own(entry);
 	}
 	if (entry->verdict == VERDICT_UNKNOWN)

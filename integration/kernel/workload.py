@@ -1,0 +1,503 @@
+"""What the traced process does: each function runs in a worker process and returns the facts that its test expects."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+from integration.test_calls import libc, several
+
+ADDRESSES = {"ipv4": "127.0.0.1", "ipv6": "::1", "mapped": "::ffff:127.0.0.1"}
+REQUEST = b"GET /path HTTP/1.1\r\nHost: a\r\n\r\n"
+RESPONSE = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"
+
+Ports = tuple[int, int]
+"""The client's and the server's."""
+
+
+def listen(address: str = "127.0.0.1", backlog: int = 16) -> socket.socket:
+    """A listening socket on a free port."""
+    listener = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET)
+    if address.startswith("::ffff"):
+        listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        address = "::"
+    listener.bind((address, 0))
+    listener.listen(backlog)
+    return listener
+
+
+@contextmanager
+def connection(family: str = "ipv4") -> Iterator[tuple[socket.socket, socket.socket]]:
+    """Both ends of a new connection; closed in order: the client first."""
+    address = ADDRESSES[family]
+    with listen(address) as listener:
+        client = socket.socket(listener.family)
+        client.connect((address, listener.getsockname()[1]))
+        server, _ = listener.accept()
+    with server, client:
+        yield client, server
+        client.close()
+        with contextlib.suppress(OSError):
+            server.recv(1)
+
+
+def ports(client: socket.socket, server: socket.socket) -> Ports:
+    """How a test finds the connection again."""
+    return client.getsockname()[1], server.getsockname()[1]
+
+
+def read_exactly(end: socket.socket, size: int) -> bytes:
+    """`size` bytes, each call as large as it comes."""
+    data = b""
+    while len(data) < size:
+        part = end.recv(size - len(data))
+        assert part, f"the stream ended after {len(data)} of {size} bytes"
+        data += part
+    return data
+
+
+def _sendmmsg(end: socket.socket, parts: Sequence[bytes]) -> int:
+    buffers = [ctypes.create_string_buffer(part, len(part)) for part in parts]
+    messages = several(buffers)
+    sent = libc.sendmmsg(end.fileno(), messages, len(parts), 0)
+    assert sent == len(parts)
+    return sum(message.length for message in messages)
+
+
+def _recvmmsg(end: socket.socket, size: int) -> bytes:
+    buffers = [ctypes.create_string_buffer(size) for _ in range(3)]
+    messages = several(buffers)
+    count = libc.recvmmsg(end.fileno(), messages, 3, socket.MSG_DONTWAIT, None)
+    assert count > 0
+    return b"".join(buffer.raw[: message.length] for buffer, message in zip(buffers, messages[:count], strict=False))
+
+
+def _readv(end: socket.socket, size: int) -> bytes:
+    parts = [bytearray(7), bytearray(size)]
+    count = os.readv(end.fileno(), parts)
+    return b"".join(parts)[:count]
+
+
+def _preadv2(end: socket.socket, size: int) -> bytes:
+    buffer = ctypes.create_string_buffer(size)
+    vector = struct.pack("<QQ", ctypes.addressof(buffer), size)
+    count = libc.syscall(327, end.fileno(), vector, 1, ctypes.c_long(-1), ctypes.c_long(-1), 0)
+    assert count > 0
+    return buffer.raw[:count]
+
+
+def _pwritev2(end: socket.socket, data: bytes) -> int:
+    buffer = ctypes.create_string_buffer(data, len(data))
+    vector = struct.pack("<QQ", ctypes.addressof(buffer), len(data))
+    return int(libc.syscall(328, end.fileno(), vector, 1, ctypes.c_long(-1), ctypes.c_long(-1), 0))
+
+
+def _two(data: bytes) -> list[bytes]:
+    return [data[:5], data[5:]]
+
+
+SENDERS: dict[str, Callable[[socket.socket, bytes], int]] = {
+    "write": lambda end, data: os.write(end.fileno(), data),
+    "writev": lambda end, data: os.writev(end.fileno(), _two(data)),
+    "sendto": lambda end, data: end.send(data),
+    "sendmsg": lambda end, data: end.sendmsg(_two(data)),
+    "pwritev2": _pwritev2,
+}
+RECEIVERS: dict[str, Callable[[socket.socket, int], bytes]] = {
+    "read": lambda end, size: os.read(end.fileno(), size),
+    "readv": _readv,
+    "recvfrom": lambda end, size: end.recv(size),
+    "recvmsg": lambda end, size: end.recvmsg([7, size][1])[0],
+    "recvmmsg": _recvmmsg,
+    "preadv2": _preadv2,
+}
+
+
+def rounds(sender: str, receiver: str, family: str, messages: Sequence[bytes]) -> Ports:
+    """The client sends each message by one call, the server takes it by one call and answers nothing."""
+    with connection(family) as (client, server):
+        for message in messages:
+            assert SENDERS[sender](client, message) == len(message)
+            assert RECEIVERS[receiver](server, 4096) == message
+        return ports(client, server)
+
+
+def send_several(batches: Sequence[Sequence[bytes]]) -> Ports:
+    """sendmmsg, a call for each of `batches`."""
+    with connection() as (client, server):
+        for batch in batches:
+            size = sum(map(len, batch))
+            assert _sendmmsg(client, batch) == size
+            read_exactly(server, size)
+        return ports(client, server)
+
+
+def send_vectors(vectors: Sequence[Sequence[bytes]], turn: bool = True) -> Ports:
+    """The server sends each vector by one writev; before each the client sends a request (`turn`), or only once."""
+    with connection() as (client, server):
+        for number, vector in enumerate(vectors):
+            if turn or not number:
+                client.send(REQUEST)
+                read_exactly(server, len(REQUEST))
+            size = sum(map(len, vector))
+            reader = threading.Thread(target=read_exactly, args=(client, size))
+            reader.start()
+            assert os.writev(server.fileno(), vector) == size
+            reader.join()
+        return ports(client, server)
+
+
+def send_file(size: int) -> Ports:
+    """The server sends a file by sendfile, then plainly."""
+    with tempfile.TemporaryFile() as file, connection() as (client, server):
+        file.write(b"f" * size)
+        file.flush()
+        assert os.sendfile(server.fileno(), file.fileno(), 0, size) == size
+        read_exactly(client, size)
+        server.send(b"end")
+        read_exactly(client, 3)
+        return ports(client, server)
+
+
+def splice_out(size: int) -> Ports:
+    """The server moves what it receives into a pipe by splice; then it reads plainly."""
+    with connection() as (client, server):
+        end, start = os.pipe()
+        client.send(b"s" * size)
+        moved = 0
+        while moved < size:
+            moved += os.splice(server.fileno(), start, size - moved)
+        assert len(os.read(end, size)) == size
+        client.send(b"plain")
+        read_exactly(server, 5)
+        os.close(end)
+        os.close(start)
+        return ports(client, server)
+
+
+def splice_in(size: int) -> Ports:
+    """The client sends what lies in a pipe."""
+    with connection() as (client, server):
+        end, start = os.pipe()
+        os.write(start, b"s" * size)
+        assert os.splice(end, client.fileno(), size) == size
+        read_exactly(server, size)
+        os.close(end)
+        os.close(start)
+        return ports(client, server)
+
+
+def peek() -> Ports:
+    """The server peeks twice, then reads."""
+    with connection() as (client, server):
+        client.send(REQUEST)
+        for _ in range(2):
+            assert server.recv(4096, socket.MSG_PEEK) == REQUEST
+        assert server.recv(4096) == REQUEST
+        return ports(client, server)
+
+
+def truncate() -> Ports:
+    """The server throws the first bytes away and reads the others."""
+    with connection() as (client, server):
+        client.send(b"thrown away" + REQUEST)
+        buffer = ctypes.create_string_buffer(11)
+        assert libc.recv(server.fileno(), buffer, 11, socket.MSG_TRUNC) == 11
+        assert server.recv(4096) == REQUEST
+        return ports(client, server)
+
+
+def reset() -> Ports:
+    """The client resets."""
+    with connection() as (client, server):
+        found = ports(client, server)
+        client.send(REQUEST)
+        read_exactly(server, len(REQUEST))
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        client.close()
+        return found
+
+
+def close_unread() -> Ports:
+    """The server closes without reading."""
+    with connection() as (client, server):
+        found = ports(client, server)
+        client.send(REQUEST)
+        server.recv(4)
+        server.close()
+        with contextlib.suppress(ConnectionError):
+            client.recv(1)
+        return found
+
+
+def half_close() -> Ports:
+    """The client ends its side; the answer and the end of the other side arrive before it reads."""
+    with connection() as (client, server):
+        found = ports(client, server)
+        client.send(REQUEST)
+        client.shutdown(socket.SHUT_WR)
+        read_exactly(server, len(REQUEST))
+        assert server.recv(1) == b""
+        server.send(RESPONSE)
+        server.close()
+        time.sleep(0.2)
+        read_exactly(client, len(RESPONSE))
+        assert client.recv(1) == b""
+        return found
+
+
+def refused() -> Ports:
+    """A connection to a port where nobody listens."""
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        port = holder.getsockname()[1]
+    with socket.socket() as client:
+        client.bind(("127.0.0.1", 0))
+        local = client.getsockname()[1]
+        with contextlib.suppress(ConnectionRefusedError):
+            client.connect(("127.0.0.1", port))
+            raise AssertionError("somebody listened")
+    return local, port
+
+
+def timed_out() -> Ports:
+    """A connection to a listener that has no room: the answer never comes, and one retry is all it gets."""
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(listen(backlog=0))
+        port = listener.getsockname()[1]
+        for _ in range(2):
+            filler = stack.enter_context(socket.socket())
+            filler.setblocking(False)
+            filler.connect_ex(("127.0.0.1", port))
+        client = stack.enter_context(socket.socket())
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_SYNCNT, 1)
+        client.bind(("127.0.0.1", 0))
+        local = int(client.getsockname()[1])
+        with contextlib.suppress(TimeoutError):
+            client.connect(("127.0.0.1", port))
+            raise AssertionError("there was room")
+    return local, int(port)
+
+
+def fast_open() -> Ports | None:
+    """The first bytes go with the SYN (TCP Fast Open); None where the host does not allow it."""
+    setting = "/proc/sys/net/ipv4/tcp_fastopen"
+    with open(setting, encoding="ascii") as file:
+        before = file.read()
+    try:
+        with open(setting, "w", encoding="ascii") as file:
+            file.write("1027")  # client and server, without a cookie
+    except OSError:
+        return None
+    try:
+        with listen() as listener:
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_FASTOPEN, 16)
+            with socket.socket() as client:
+                client.sendto(REQUEST, socket.MSG_FASTOPEN, listener.getsockname())
+                server, _ = listener.accept()
+                with server:
+                    read_exactly(server, len(REQUEST))
+                    server.send(RESPONSE)
+                    read_exactly(client, len(RESPONSE))
+                    found = ports(client, server)
+                    client.close()
+                    server.recv(1)
+                    return found
+    finally:
+        with open(setting, "w", encoding="ascii") as file:
+            file.write(before)
+
+
+_held: dict[str, tuple[socket.socket, socket.socket]] = {}
+
+
+def hold(name: str) -> Ports:
+    """Open a connection that stays."""
+    with listen() as listener:
+        client = socket.create_connection(listener.getsockname())
+        server, _ = listener.accept()
+    _held[name] = client, server
+    return ports(client, server)
+
+
+def use(name: str, request: bytes = REQUEST, response: bytes = RESPONSE) -> int:
+    """One request over a connection that stays; this process's pid."""
+    client, server = _held[name]
+    client.send(request)
+    read_exactly(server, len(request))
+    server.send(response)
+    read_exactly(client, len(response))
+    return os.getpid()
+
+
+def let_go(name: str) -> None:
+    """Close a connection that stayed."""
+    client, server = _held.pop(name)
+    client.close()
+    server.recv(1)
+    server.close()
+
+
+_kept: list[socket.socket] = []
+
+
+def open_port() -> int:
+    """Listen; `answer` goes on."""
+    _kept.append(listen())
+    return int(_kept[0].getsockname()[1])
+
+
+def answer() -> None:
+    """Accept one connection at that port, answer one request, wait for the end."""
+    with _kept.pop() as listener:
+        server, _ = listener.accept()
+    with server:
+        read_exactly(server, len(REQUEST))
+        server.send(RESPONSE)
+        assert server.recv(1) == b""
+
+
+def ask(port: int) -> int:
+    """Connect and send a request; the own port. `hear` goes on."""
+    _kept.append(socket.create_connection(("127.0.0.1", port)))
+    _kept[0].send(REQUEST)
+    return int(_kept[0].getsockname()[1])
+
+
+def hear() -> None:
+    """Read the answer."""
+    with _kept.pop() as client:
+        read_exactly(client, len(RESPONSE))
+
+
+def in_another_program(addresses: int = 1) -> tuple[int, list[Ports]]:
+    """A process that talks, runs another program in its place, and talks again: its pid, and both connections."""
+    script = (
+        "import os, sys, integration.kernel.workload as w\n"
+        "print(*w.one_exchange(), flush=True)\n"
+        "if len(sys.argv) > 1: os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:-1]])\n"
+    )
+    child = subprocess.Popen([sys.executable, "-c", script, "again"], stdout=subprocess.PIPE, text=True)
+    output, _ = child.communicate()
+    found = [tuple(map(int, line.split())) for line in output.splitlines()]
+    return child.pid, [(a, b) for a, b in found]
+
+
+def one_exchange() -> Ports:
+    """A request and its answer, over a new connection within this process."""
+    with connection() as (client, server):
+        client.send(REQUEST)
+        read_exactly(server, len(REQUEST))
+        server.send(RESPONSE)
+        read_exactly(client, len(RESPONSE))
+        return ports(client, server)
+
+
+def exchange_in_child(cgroup: str = "") -> tuple[int, Ports]:
+    """The same in a process of its own, moved to a cgroup first: its pid too."""
+    end, start = os.pipe()
+    child = os.fork()
+    if not child:
+        try:
+            if cgroup:
+                with open(f"{cgroup}/cgroup.procs", "w", encoding="ascii") as file:
+                    file.write("0")
+            os.write(start, "{} {}".format(*one_exchange()).encode())
+        finally:
+            os._exit(0)
+    os.waitpid(child, 0)
+    client, server = map(int, os.read(end, 100).split())
+    os.close(end)
+    os.close(start)
+    return child, (client, server)
+
+
+def inherited() -> tuple[list[int], Ports]:
+    """A connection on which first this process and then a child of its own sends: their pids."""
+    with connection() as (client, server):
+        client.send(REQUEST)
+        read_exactly(server, len(REQUEST))
+        child = os.fork()
+        if not child:
+            try:
+                client.send(REQUEST)
+            finally:
+                os._exit(0)
+        os.waitpid(child, 0)
+        read_exactly(server, len(REQUEST))
+        return [os.getpid(), child], ports(client, server)
+
+
+def killed() -> Ports:
+    """The client is killed in the middle of a request."""
+    with listen() as listener:
+        end, start = os.pipe()
+        child = os.fork()
+        if not child:
+            client = socket.create_connection(listener.getsockname())
+            client.send(REQUEST[:10])
+            os.write(start, str(client.getsockname()[1]).encode())
+            signal.pause()
+        server, _ = listener.accept()
+        with server:
+            read_exactly(server, 10)
+            found = int(os.read(end, 100)), int(server.getsockname()[1])
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+            assert server.recv(1) == b""
+        os.close(end)
+        os.close(start)
+        return found
+
+
+def flood(messages: int, size: int) -> tuple[Ports, int]:
+    """Many messages with no turn; the ports, and how many bytes went."""
+    with connection() as (client, server):
+        reader = threading.Thread(target=read_exactly, args=(server, messages * size))
+        reader.start()
+        for number in range(messages):
+            client.sendall(number.to_bytes(4, "big") + b"x" * (size - 4))
+        reader.join()
+        return ports(client, server), messages * size
+
+
+def other_sockets() -> int:
+    """What is not TCP; the process's pid."""
+    first, second = socket.socketpair()
+    first.send(REQUEST)
+    second.recv(4096)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as datagrams:
+        datagrams.bind(("127.0.0.1", 0))
+        datagrams.sendto(REQUEST, datagrams.getsockname())
+        datagrams.recv(4096)
+    first.close()
+    second.close()
+    return os.getpid()
+
+
+def kernel_tls() -> Ports | None:
+    """The client's side is encrypted by the kernel; None where it cannot."""
+    with connection() as (client, server):
+        client.send(b"plain")
+        read_exactly(server, 5)
+        try:
+            client.setsockopt(socket.IPPROTO_TCP, 31, b"tls")  # TCP_ULP
+            # struct tls12_crypto_info_aes_gcm_128: version, cipher, iv, key, salt, record number
+            info = struct.pack("<HH8s16s4s8s", 0x0304, 51, b"i" * 8, b"k" * 16, b"s" * 4, bytes(8))
+            client.setsockopt(282, 1, info)  # SOL_TLS, TLS_TX
+        except OSError:
+            return None
+        client.send(b"GET / HTTP/1.1\r\n\r\n")
+        read_exactly(server, 5 + 18 + 1 + 16)
+        return ports(client, server)
