@@ -1,0 +1,67 @@
+"""Do these bytes begin an HTTP/1 message? Yes, no, or more bytes are needed to tell.
+
+Yes is said only of a complete first line that the parser accepts, so it is proof enough to start parsing there. No is
+final: no further bytes can turn it into a yes.
+"""
+
+from __future__ import annotations
+
+import enum
+import re
+from typing import Final
+
+
+class Verdict(enum.Enum):
+    """The three answers."""
+
+    YES = "yes"
+    NO = "no"
+    MORE = "more"
+
+
+KNOWN_METHODS: Final = frozenset(
+    (b"CONNECT", b"DELETE", b"GET", b"HEAD", b"OPTIONS", b"PATCH", b"POST", b"PUT", b"TRACE")
+)
+"""RFC 9110 section 9.3 and RFC 5789."""
+
+LONGEST_LINE: Final = 65536
+"""A first line that is longer is none."""
+
+# A method of more than 32 characters is none here: real ones have at most 17 (UPDATEREDIRECTREF), and without a bound
+# any word would call for more bytes. RFC 9112 section 2.2 has empty lines before a request passed over.
+_METHOD: Final = rb"(?:\r?\n)*+[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,32}+"
+_TARGET: Final = rb"[\x21-\x7e\x80-\xff]++"
+_REASON: Final = rb"[^\x00\n\r\x0b\x0c]*+"
+_REQUEST: Final = re.compile(_METHOD + b" " + _TARGET + rb" HTTP/1\.[0-9]\r?\n")
+_RESPONSE: Final = re.compile(rb"HTTP/1\.[0-9] [1-9][0-9]{2}(?: " + _REASON + rb")?\r?\n")
+
+
+def _prefixes(*parts: bytes) -> re.Pattern[bytes]:
+    """Matches what the parts in a row match, and everything that stops short of it."""
+    pattern = b""
+    for part in reversed(parts):
+        pattern = b"(?:" + part + pattern + b")?"
+    return re.compile(pattern)
+
+
+_VERSION: Final = (b"H", b"T", b"T", b"P", b"/", b"1", rb"\.", b"[0-9]")
+_REQUEST_PREFIX: Final = _prefixes(rb"(?:\r?\n)*+(?:\r\Z)?", _METHOD, b" ", _TARGET, b" ", *_VERSION, rb"\r")
+_RESPONSE_PREFIX: Final = _prefixes(*_VERSION, b" ", b"[1-9]", b"[0-9]", b"[0-9]", rb"(?: " + _REASON + rb")?\r?")
+
+
+def looks_like_request(data: bytes) -> Verdict:
+    """Whether `data` begins with a request line of HTTP/1.x, or with empty lines and then one."""
+    return _verdict(data, _REQUEST, _REQUEST_PREFIX)
+
+
+def looks_like_response(data: bytes) -> Verdict:
+    """Whether `data` begins with a status line of HTTP/1.x."""
+    return _verdict(data, _RESPONSE, _RESPONSE_PREFIX)
+
+
+def _verdict(data: bytes, whole: re.Pattern[bytes], prefix: re.Pattern[bytes]) -> Verdict:
+    if whole.match(data, 0, LONGEST_LINE):
+        return Verdict.YES
+    if len(data) < LONGEST_LINE and prefix.fullmatch(data):
+        return Verdict.MORE
+    return Verdict.NO

@@ -1,0 +1,174 @@
+"""HTTP/1.x as seen from beside the road: both sides' bytes in, messages out, however cut and whatever is missing.
+
+Decisions where the road leaves a choice:
+
+- An interim response (1xx but 101) is passed over; the response begins with the first byte of the final one.
+- 204 and 304 and answers to HEAD have no body whatever their headers say (RFC 9112 section 6.3). 205 has none either
+  (RFC 9110 section 15.3.6), but its framing headers are honoured: a chunked 205 sends its last chunk.
+- A response that answers no request (408 to an idle connection, RFC 9110 section 15.5.9) is announced with the method
+  "". If a request has begun whose first line is whole, the response is its answer: the request is announced early.
+- A message whose head the close cuts short is announced as far as its lines are whole, if its first line is.
+- A gap within a body of known length, or within one chunk, is counted. Elsewhere it takes the framing: the parser gives
+  up if the bytes were lost; if they were left out deliberately, the message is adrift and its end is inferred, unless
+  another message of that side could be hidden in them.
+- A message that is adrift ends with its last chunk, where the next message begins, when a request's response has
+  ended, by `settle`, or with the close; `incomplete` says that its end is inferred, and its body has no size.
+- What a head that was cut says about its body is not believed.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from otelbpf.protocols.base import Gap, Incomplete, Message, ProtocolError, Side
+from otelbpf.protocols.http1_body import UntilClose
+from otelbpf.protocols.http1_drift import Drift
+from otelbpf.protocols.http1_flow import Flow
+from otelbpf.protocols.http1_half import Half
+from otelbpf.protocols.http1_head import WANTED, shared_heads
+
+HEAD_LIMIT: Final = 65536
+"""Bytes of a head, of a line before a chunk and of trailers that are kept until they are complete."""
+
+
+class Http1(Flow):
+    """One connection's conversation; see `base.Parser`."""
+
+    __slots__ = ("_halves",)
+
+    def __init__(
+        self, starts: tuple[int, int] = (0, 0), *, head_limit: int = HEAD_LIMIT, wanted: frozenset[str] = WANTED
+    ) -> None:
+        """`starts`: stream offsets (client's, server's) of the first bytes to come; a message begins at both.
+        `wanted`: lower-case names of the headers to keep."""
+        super().__init__(starts, shared_heads(wanted), head_limit)
+        self._halves = (self._client, self._server)
+
+    def __repr__(self) -> str:
+        return f"<Http1 {self._client!r} {self._server!r} waiting={len(self._waiting)}>"
+
+    @property
+    def opaque(self) -> bool:
+        """Both sides have left HTTP: their bytes are of no more use."""
+        return self._client.step is Flow._opaque and self._server.step is Flow._opaque
+
+    def adrift(self, side: Side) -> bool:
+        """A message of `side` is open whose end can only be inferred: `settle` ends it."""
+        half = self._halves[side]
+        return half.drift is not None and half.message is not None
+
+    def needed_from(self, side: Side) -> int:
+        """See `base.Parser`. The time of a message's begin is to be taken when it is announced; after that, only that
+        of its last byte will be asked for."""
+        half = self._halves[side]
+        if half.step is Flow._hold:
+            return half.position - len(half.pending)
+        if half.pending:
+            return half.begin
+        if half.drift is not None:
+            return max(half.position - len(half.drift.candidate) - 1, 0)
+        return half.position if half.message is None else max(half.position - 1, 0)
+
+    def receive(self, side: Side, data: bytes) -> list[Message]:
+        """See `base.Parser`. `data` is what one system call wrote or read: where it begins and ends helps after a
+        gap."""
+        half = self._halves[side]
+        out: list[Message] = []
+        at, size = 0, len(data)
+        try:
+            while at < size:
+                at = half.step(self, half, data, at, out)
+        except ProtocolError as error:
+            self._give_up(error, out)
+            raise
+        half.position += size
+        return out
+
+    def lose(self, side: Side, gap: Gap) -> list[Message]:
+        """See `base.Parser`."""
+        half = self._halves[side]
+        out: list[Message] = []
+        try:
+            self._lose(half, gap, out)
+        except ProtocolError as error:
+            self._give_up(error, out)
+            raise
+        half.position += gap.size
+        return out
+
+    def settle(self, side: Side) -> list[Message]:
+        """The turn of the conversation proves the open message of `side` over: if it is adrift, it ends here."""
+        half = self._halves[side]
+        out: list[Message] = []
+        if half.drift is not None:
+            self._settle(half, half.position - len(half.drift.candidate), out)
+        return out
+
+    def close(self, side: Side) -> list[Message]:
+        """See `base.Parser`."""
+        half = self._halves[side]
+        out: list[Message] = []
+        if half.step is Flow._hold or half.step is Flow._opaque:
+            return out  # what is held may still turn out to be requests
+        try:
+            self._close(half, out)
+        except ProtocolError as error:
+            self._give_up(error, out)
+            raise
+        half.pending.clear()
+        half.after = half.step = Flow._over
+        return out
+
+    def _close(self, half: Half, out: list[Message]) -> None:
+        body = half.body
+        if half.step is Flow._head and half.pending:
+            begun = self._begun(half, out)
+            if begun is not None:
+                half.message, _ = begun
+        message = half.message
+        if message is None:
+            return
+        if half.drift is None and not isinstance(body, UntilClose):
+            message.incomplete = Incomplete.CLOSED
+        self._end(half, half.position, body.size if body is not None else -1, out)
+
+    def _lose(self, half: Half, gap: Gap, out: list[Message]) -> None:
+        if half.step is Flow._opaque:
+            return
+        if half.step is Flow._hold:
+            half.overflow = True
+            half.pending.clear()
+            return
+        end = half.position + gap.size
+        body = half.body
+        if body is not None:
+            behind = body.lose(gap.size)
+            if body.done:
+                self._end(half, end - behind, body.size, out)
+                if behind:
+                    raise ProtocolError(f"{behind} bytes between messages were not seen")
+            if behind >= 0:
+                return
+        if not gap.deliberate or half.step is Flow._over:
+            raise ProtocolError(f"{gap.size} bytes that frame a message were lost")
+        if half.step is Flow._head:
+            self._cut_head(half, end, out)
+        elif body is not None and half.message is not None:
+            half.message.incomplete = Incomplete.BODY_SIZE_UNKNOWN
+            self._set_adrift(half, chunked=True)
+        if half.drift is not None:  # it has not switched
+            self._drift_on(half, half.drift, gap, out)
+
+    def _drift_on(self, half: Half, drift: Drift, gap: Gap, out: list[Message]) -> None:
+        if drift.candidate:
+            raise ProtocolError("what may be a first line was not seen whole")
+        self._check_alone(half)
+        if drift.ends_in(gap):
+            self._settle(half, half.position + gap.size, out)
+
+    def _give_up(self, error: ProtocolError, out: list[Message]) -> None:
+        error.messages = tuple(out)
+        for half in self._halves:
+            half.step = half.after = Flow._over
+            half.forget()
+            half.pending.clear()

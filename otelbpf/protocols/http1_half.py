@@ -1,0 +1,62 @@
+"""One side of an HTTP/1 conversation: where its bytes stand and what they are in the middle of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from otelbpf.protocols.base import Message, Side
+from otelbpf.protocols.http1_body import Body
+from otelbpf.protocols.http1_drift import Drift
+
+Step = Callable[[Any, "Half", bytes, int, list[Message]], int]
+"""A method of the conversation, unbound (so that nothing here points back at it): takes bytes of a side from an index
+on, adds messages to the list, returns the index it came to."""
+
+
+class Half:
+    """Mutable, and changed by the conversation alone."""
+
+    __slots__ = (
+        "after",
+        "announced",
+        "begin",
+        "body",
+        "drift",
+        "message",
+        "overflow",
+        "pending",
+        "position",
+        "searched",
+        "side",
+        "step",
+    )
+
+    def __init__(self, side: Side, position: int, step: Step) -> None:
+        self.side = side
+        self.position = position
+        """Stream offset of the first of the bytes that are taken now, or will be next."""
+        self.step = step
+        self.after = step
+        """The step behind the current message."""
+        self.message: Message | None = None
+        """Announced, not ended."""
+        self.announced: list[Message] | None = None
+        """The list that announced it: within one call a message is announced once."""
+        self.body: Body | None = None
+        self.drift: Drift | None = None
+        self.pending = bytearray()
+        """The beginning of a head, or what is held behind a CONNECT."""
+        self.begin = 0
+        """Stream offset of the pending head."""
+        self.searched = 0
+        """Up to where it is known to hold no empty line."""
+        self.overflow = False
+        """Not everything that should be held is."""
+
+    def forget(self) -> None:
+        """There is no message any more."""
+        self.message = self.announced = self.body = self.drift = None
+
+    def __repr__(self) -> str:
+        return f"{self.side.name.lower()}={self.step.__name__.strip('_')}@{self.position}"

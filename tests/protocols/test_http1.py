@@ -1,0 +1,426 @@
+"""The cases of RFC 9110 and RFC 9112 one by one, with exact expectations, and the parser's own decisions."""
+
+from __future__ import annotations
+
+import pytest
+
+from otelbpf.protocols.base import Gap, Incomplete, Message, ProtocolError, Side
+from otelbpf.protocols.http1 import Http1
+from tests.protocols.conversations import Listener
+
+C, S = Side.CLIENT, Side.SERVER
+GET = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
+HEAD = b"HEAD / HTTP/1.1\r\nHost: h\r\n\r\n"
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+CONNECT = b"CONNECT h:443 HTTP/1.1\r\nHost: h:443\r\n\r\n"
+WEBSOCKET = b"GET /ws HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+SWITCHING = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+
+
+def told(message: Message) -> tuple[object, ...]:
+    """Who, what, where it ends and how large its body is."""
+    return message.method, message.target or message.status, message.end, message.body_size
+
+
+RESPONSES = [
+    # method, response, size of its body, what of it is the message's
+    ("GET", b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", b"", 0),
+    ("GET", b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n", b"hello", 5),
+    ("GET", b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 5\r\n\r\n", b"hello", 5),
+    ("GET", b"HTTP/1.1 200 OK\r\nContent-Length: 5, 5\r\n\r\n", b"hello", 5),
+    ("GET", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"5\r\nhello\r\n0\r\n\r\n", 5),
+    (
+        "GET",
+        b"HTTP/1.1 200 OK\r\ntransfer-encoding:CHUNKED\r\n\r\n",
+        b"A;x=y;z\r\n0123456789\r\n000\r\nA: b\r\n\r\n",
+        10,
+    ),
+    # Transfer-Encoding wins over Content-Length (RFC 9112 section 6.3 rule 3)
+    ("GET", b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\nTransfer-Encoding: chunked\r\n\r\n", b"0\r\n\r\n", 0),
+    # no body whatever the headers say (rule 1)
+    ("HEAD", b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n", b"", 0),
+    ("HEAD", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"", 0),
+    ("HEAD", b"HTTP/1.1 200 OK\r\n\r\n", b"", 0),
+    ("GET", b"HTTP/1.1 204 No Content\r\n\r\n", b"", 0),
+    ("GET", b"HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\n", b"", 0),
+    ("GET", b"HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\n", b"", 0),
+    ("GET", b"HTTP/1.1 304 Not Modified\r\nTransfer-Encoding: chunked\r\n\r\n", b"", 0),
+    # 205: no body, but a chunked one sends its last chunk
+    ("POST", b"HTTP/1.1 205 Reset Content\r\n\r\n", b"", 0),
+    ("POST", b"HTTP/1.1 205 Reset Content\r\nContent-Length: 0\r\n\r\n", b"", 0),
+    ("POST", b"HTTP/1.1 205 Reset Content\r\nTransfer-Encoding: chunked\r\n\r\n", b"0\r\n\r\n", 0),
+    # no reason, bare LF
+    ("GET", b"HTTP/1.1 200\r\nContent-Length: 1\r\n\r\n", b"x", 1),
+    ("GET", b"HTTP/1.0 200 OK\nContent-Length: 1\n\n", b"x", 1),
+    # a CONNECT refused, an upgrade not taken up
+    ("CONNECT", b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 2\r\n\r\n", b"no", 2),
+    ("CONNECT", b"HTTP/1.1 300 Multiple\r\nContent-Length: 2\r\n\r\n", b"no", 2),
+]
+
+
+@pytest.mark.parametrize(("method", "head", "body", "size"), RESPONSES)
+def test_where_a_response_ends(method: str, head: bytes, body: bytes, size: int) -> None:
+    """And that the next one begins there."""
+    parser = Http1()
+    parser.receive(C, method.encode() + b" h:1 HTTP/1.1\r\nHost: h\r\n\r\n")
+    parser.receive(C, GET)
+    first, second = [m for m in parser.receive(S, head + body + OK) if m.side is S]
+
+    end = len(head + body)
+    assert (first.begin, first.head_end, first.end, first.body_size) == (0, len(head), end, size)
+    assert (first.method, first.incomplete, first.upgrade) == (method, Incomplete.NONE, False)
+    assert (second.begin, second.status, second.method) == (end, 200, "GET")
+
+
+REQUESTS = [
+    (b"GET / HTTP/1.1\r\nHost: h\r\n\r\n", b"", 0),
+    (b"POST / HTTP/1.1\r\nHost: h\r\n\r\n", b"", 0),
+    (b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\n", b"hello", 5),
+    (b"GET / HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\n", b"hello", 5),
+    (b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n", b"1\r\na\r\n2 \t\r\nbc\r\n0;x\r\n\r\n", 3),
+    (b"POST / HTTP/1.0\r\nContent-Length: 3\r\n\r\n", b"abc", 3),
+    (b"OPTIONS * HTTP/1.1\r\nHost: h\r\n\r\n", b"", 0),
+    (b"GET http://h:1/x?y HTTP/1.1\r\nHost: h:1\r\n\r\n", b"", 0),
+    (b"BREW /pot HTTP/1.1\r\nHost: h\r\nAccept:\r\n folded\r\n\tagain\r\n\r\n", b"", 0),
+]
+
+
+@pytest.mark.parametrize(("head", "body", "size"), REQUESTS)
+def test_where_a_request_ends(head: bytes, body: bytes, size: int) -> None:
+    """Whatever its method and the form of its target (RFC 9112 section 3.2)."""
+    first, second = Http1().receive(C, head + body + GET)
+
+    end = len(head + body)
+    method, target, version = head.split(b"\r\n")[0].decode().split(" ")
+    assert (first.method, first.target, f"HTTP/{first.version}") == (method, target, version)
+    assert (first.head_end, first.end, first.body_size) == (len(head), end, size)
+    assert second.begin == end
+
+
+REFUSED = [
+    (C, b"GET /\r\n\r\n"),
+    (C, b"GET / HTTP/2.0\r\nHost: h\r\n\r\n"),
+    (C, b"GET / HTTP/1.1\r\nHost: h\r\nHost: i\r\n\r\n"),
+    (C, b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n"),
+    (C, b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 999999999999999999999\r\n\r\n"),
+    (C, b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: -5\r\n\r\n"),
+    (C, b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: gzip\r\n\r\n"),
+    (C, b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhelloX"),
+    (C, b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n"),
+    (C, b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nnone\r\n\r\n"),
+    (C, b"GET / HTTP/1.1\r\nHost : h\r\n\r\n"),
+    (C, b"GET / HTTP/1.1\r\n\0: h\r\n\r\n"),
+    (C, b"\0"),
+    (C, b"\rX"),
+    (C, b" GET / HTTP/1.1\r\n\r\n"),
+    (S, b"\r\nHTTP/1.1 200 OK\r\n\r\n"),
+    (S, b"HTTP/1.1 099 No\r\n\r\n"),
+    (S, b"HTTP/2.0 200 OK\r\n\r\n"),
+    (S, b"hello\r\n\r\n"),
+]
+
+
+@pytest.mark.parametrize(("side", "data"), REFUSED)
+def test_what_is_no_message_ends_the_parser(side: Side, data: bytes) -> None:
+    """Whole, or byte by byte; and from then on nothing is taken."""
+    whole = Listener().receive(side, data)
+    single = Listener()
+    for i in range(len(data)):
+        single.receive(side, data[i : i + 1])
+
+    assert whole.error is not None
+    assert single.error is not None
+    assert whole.messages == single.messages
+    with pytest.raises(ProtocolError):
+        whole.parser.receive(Side.CLIENT, GET)
+    with pytest.raises(ProtocolError):
+        whole.parser.lose(Side.SERVER, Gap(1, deliberate=True))
+    assert whole.parser.close(side) == []
+
+
+def test_what_came_before_an_error_is_told_with_it() -> None:
+    """Two requests and garbage in one write."""
+    with pytest.raises(ProtocolError) as caught:
+        Http1().receive(C, GET + GET + b"garbage\r\n\r\n")
+    assert [message.begin for message in caught.value.messages] == [0, len(GET)]
+
+
+def test_a_message_is_announced_at_its_head_and_again_at_its_end() -> None:
+    """The same object; once where both come together."""
+    parser = Http1()
+    head = b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\n\r\n"
+    (begun,) = parser.receive(C, head + b"ab")
+    assert (begun.end, begun.body_size) == (-1, -1)
+    assert parser.receive(C, b"c") == []
+    (ended,) = parser.receive(C, b"d")
+    assert ended is begun
+    assert (ended.end, ended.body_size) == (len(head) + 4, 4)
+    chunked = b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n"
+    assert len(parser.receive(C, chunked)) == 1
+
+
+def test_interim_responses_are_passed_over() -> None:
+    """100, 102 and 103 before the final one, which begins behind them (RFC 9110 section 15.2)."""
+    parser = Http1()
+    parser.receive(C, GET)
+    interim = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n"
+    assert parser.receive(S, interim) == []
+    (message,) = parser.receive(S, OK)
+    assert (message.begin, message.status, message.method) == (len(interim), 200, "GET")
+
+
+def test_a_response_may_begin_and_end_before_its_request_ends() -> None:
+    """413 to an upload that goes on; the next request is the one behind it."""
+    parser = Http1()
+    (upload,) = parser.receive(C, b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 10\r\n\r\nhello")
+    (refusal,) = parser.receive(S, b"HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\n\r\n")
+    assert (refusal.method, refusal.end >= 0, upload.end) == ("POST", True, -1)
+    ended, following = parser.receive(C, b"world" + GET)
+    assert ended is upload
+    assert (upload.body_size, following.begin) == (10, upload.end)
+    assert [told(m)[:2] for m in parser.receive(S, OK)] == [("GET", 200)]
+
+
+def test_empty_lines_before_a_request_are_not_part_of_it() -> None:
+    """RFC 9112 section 2.2, in any pieces."""
+    for cut in range(7):
+        parser = Http1()
+        found = [*parser.receive(C, b"\r\n\n\r\n\n"[:cut]), *parser.receive(C, b"\r\n\n\r\n\n"[cut:] + GET)]
+        assert [m.begin for m in found] == [6]
+
+
+def test_headers_a_span_can_use() -> None:
+    """Lower-case names; repeated ones joined in order; others left out."""
+    (message,) = Http1().receive(
+        C,
+        b"GET / HTTP/1.1\r\nHOST: h\r\nUser-Agent:  curl/8 \r\n"
+        b"X-Forwarded-For: a\r\nAccept: */*\r\nx-forwarded-for: b\r\n"
+        b"traceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01\r\n\r\n",
+    )
+    assert message.headers == {
+        "host": "h",
+        "user-agent": "curl/8",
+        "x-forwarded-for": "a, b",
+        "traceparent": "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+    }
+    (message,) = Http1(wanted=frozenset({"accept"})).receive(
+        C, b"GET / HTTP/1.1\r\nHost: h\r\nAccept: x\r\nVia: y\r\n\r\n"
+    )
+    assert message.headers == {"host": "h", "accept": "x"}
+
+
+# -- upgrades and tunnels ----------------------------------------------------------------------------------------------
+
+
+def test_after_101_both_sides_are_opaque() -> None:
+    """The response is the last message; what follows in the same write is no HTTP either."""
+    parser = Http1()
+    (request,) = parser.receive(C, WEBSOCKET)
+    assert not parser.opaque
+    (response,) = parser.receive(S, SWITCHING + b"\x81\x05hello")
+    assert (response.status, response.upgrade, response.end, response.body_size) == (101, True, len(SWITCHING), 0)
+    assert request.end == len(WEBSOCKET)
+    assert parser.opaque
+    assert parser.receive(C, b"\x81\x85" + GET) == []
+    assert parser.receive(S, OK) == []
+    assert parser.lose(C, Gap(100, deliberate=False)) == []
+    assert parser.close(C) == parser.close(S) == []
+    assert parser.needed_from(C) == len(WEBSOCKET) + 2 + len(GET) + 100
+
+
+def test_an_upgrade_that_is_not_taken_up_stays_http() -> None:
+    """200 to an Upgrade request, then the next exchange."""
+    parser = Http1()
+    parser.receive(C, WEBSOCKET)
+    (response,) = parser.receive(S, OK)
+    assert (response.upgrade, parser.opaque) == (False, False)
+    assert [m.target for m in parser.receive(C, GET)] == ["/"]
+    assert [m.method for m in parser.receive(S, OK)] == ["GET"]
+
+
+def test_an_upgrade_waits_for_the_end_of_its_request() -> None:
+    """RFC 9110 section 7.8: the body is HTTP, what follows it is not."""
+    parser = Http1()
+    head = b"POST / HTTP/1.1\r\nHost: h\r\nUpgrade: u\r\nConnection: upgrade\r\nContent-Length: 4\r\n\r\n"
+    (request,) = parser.receive(C, head + b"ab")
+    parser.receive(S, SWITCHING)
+    assert not parser.opaque
+    assert parser.receive(C, b"cd\x00\x01") == [request]
+    assert (request.end, request.body_size, parser.opaque) == (len(head) + 4, 4, True)
+
+
+@pytest.mark.parametrize("framing", [b"", b"Content-Length: 5\r\n", b"Transfer-Encoding: chunked\r\n"])
+def test_a_tunnel_begins_behind_a_2xx_to_connect(framing: bytes) -> None:
+    """Framing headers in it mean nothing (RFC 9112 section 6.3 rule 2); early bytes of the client are the tunnel's."""
+    parser = Http1()
+    (request,) = parser.receive(C, CONNECT)
+    assert (request.target, request.end) == ("h:443", len(CONNECT))
+    assert parser.receive(C, b"\x16\x03\x01") == []
+    head = b"HTTP/1.1 200 Connection established\r\n" + framing + b"\r\n"
+    (response,) = parser.receive(S, head + b"\x16\x03\x03")
+    assert (response.upgrade, response.end, response.body_size) == (True, len(head), 0)
+    assert parser.opaque
+
+
+def test_what_follows_a_refused_connect_is_http() -> None:
+    """Requests sent without waiting, in pieces, are held until the answer tells what they are."""
+    parser = Http1()
+    (connect,) = parser.receive(C, CONNECT + GET[:9])
+    assert parser.needed_from(C) == len(CONNECT)
+    assert parser.receive(C, GET[9:] + HEAD[:4]) == []
+    assert parser.receive(S, b"HTTP/1.1 100 Continue\r\n\r\n") == []
+    refused, get = parser.receive(S, b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")
+    assert told(refused)[:2] == ("CONNECT", 403)
+    assert (get.begin, get.end) == (connect.end, connect.end + len(GET))
+    (head,) = parser.receive(C, HEAD[4:])
+    assert (head.method, head.begin) == ("HEAD", get.end)
+
+
+def test_held_requests_survive_the_clients_close() -> None:
+    """A client that asks for a tunnel, sends on and shuts down its side."""
+    parser = Http1()
+    parser.receive(C, CONNECT + GET)
+    assert parser.close(C) == []
+    refused, get = parser.receive(S, b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")
+    assert (refused.status, get.method) == (403, "GET")
+
+
+@pytest.mark.parametrize("how", ["too much", "lost", "not copied"])
+def test_what_could_not_be_held_costs_only_a_refused_tunnel(how: str) -> None:
+    """A tunnel does not need it; requests would be missed."""
+    answers = {b"HTTP/1.1 200 OK\r\n\r\n": False, b"HTTP/1.1 403 No\r\nContent-Length: 0\r\n\r\n": True}
+    for answer, fails in answers.items():
+        listener = Listener(Http1(head_limit=100)).receive(C, CONNECT)
+        if how == "too much":
+            listener.receive(C, bytes(200)).receive(C, bytes(50))
+        else:
+            listener.take(lambda: listener.parser.lose(C, Gap(200, deliberate=how == "not copied")))  # noqa: B023
+        listener.receive(S, answer)
+        assert (listener.error is not None) is fails
+        assert [m.method for m in listener.messages] == ["CONNECT", "CONNECT"]
+
+
+# -- responses nobody asked for ----------------------------------------------------------------------------------------
+
+
+def test_a_response_that_answers_nothing_has_no_method() -> None:
+    """408 to an idle connection (RFC 9110 section 15.5.9)."""
+    timeout = b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+    parser = Http1()
+    parser.receive(C, GET)
+    parser.receive(S, OK)
+    (message,) = parser.receive(S, timeout)
+    assert told(message) == ("", 408, len(OK + timeout), 0)
+
+
+def test_an_answer_to_half_a_head_announces_the_request() -> None:
+    """431: the first line is whole, so it is known what is answered. The head may still become whole."""
+    answer = b"HTTP/1.1 431 Too Large\r\nContent-Length: 0\r\n\r\n"
+    parser = Http1()
+    assert parser.receive(C, b"GET /big HTTP/1.1\r\nHost: h\r\nCookie: x") == []
+    request, response = parser.receive(S, answer)
+    assert (request.begin, request.target, request.headers, request.end) == (0, "/big", {"host": "h"}, -1)
+    assert (response.method, response.status) == ("GET", 431)
+
+    rest = b"x\r\nUser-Agent: u\r\n\r\n"
+    (ended,) = parser.receive(C, rest)
+    assert ended is request
+    assert (request.headers, request.body_size) == ({"host": "h", "user-agent": "u"}, 0)
+    assert request.end == request.head_end == len(b"GET /big HTTP/1.1\r\nHost: h\r\nCookie: x" + rest)
+    assert [m.begin for m in parser.receive(C, GET)] == [request.end]
+
+
+def test_an_early_request_may_have_a_body() -> None:
+    """Announced by its answer, then at its end, and not in between."""
+    parser = Http1()
+    parser.receive(C, b"POST / HTTP/1.1\r\nHost: h\r\nX: ")
+    request, _ = parser.receive(S, b"HTTP/1.1 408 Timeout\r\nContent-Length: 0\r\n\r\n")
+    assert parser.receive(C, b"y\r\nContent-Length: 2\r\n\r\n") == []
+    assert parser.receive(C, b"ok") == [request]
+    assert (request.body_size, request.incomplete) == (2, Incomplete.NONE)
+
+
+def test_an_answer_to_less_than_a_first_line_answers_nothing() -> None:
+    """There is no request to speak of."""
+    parser = Http1()
+    parser.receive(C, b"GET /sl")
+    (response,) = parser.receive(S, b"HTTP/1.1 408 Timeout\r\nContent-Length: 0\r\n\r\n")
+    assert response.method == ""
+    assert parser.close(C) == []
+
+
+# -- the end -----------------------------------------------------------------------------------------------------------
+
+
+def test_closing_is_the_framing_of_a_response_that_has_no_other() -> None:
+    """RFC 9112 section 6.3 rule 8: whole, not cut off."""
+    head = b"HTTP/1.0 200 OK\r\n\r\n"
+    parser = Http1()
+    parser.receive(C, b"GET / HTTP/1.0\r\n\r\n")
+    (begun,) = parser.receive(S, head + b"hello")
+    assert parser.receive(S, b" world") == []
+    assert parser.lose(S, Gap(9, deliberate=False)) == []
+    assert parser.close(C) == []
+    assert parser.close(S) == [begun]
+    assert (begun.end, begun.body_size, begun.incomplete) == (len(head) + 20, 20, Incomplete.NONE)
+
+
+CUT_OFF = [
+    (b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 10\r\n\r\nhello", {"host": "h", "content-length": "10"}, 5),
+    (
+        b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n9\r\nwor",
+        {"host": "h", "transfer-encoding": "chunked"},
+        8,
+    ),
+    (b"GET / HTTP/1.1\r\nHost: h\r\nUser-Agent: cur", {"host": "h"}, -1),
+    (b"GET / HTTP/1.1\r\n", {}, -1),
+]
+
+
+@pytest.mark.parametrize(("data", "headers", "size"), CUT_OFF)
+def test_a_request_cut_off_by_the_close_says_so(data: bytes, headers: dict[str, str], size: int) -> None:
+    """What is known of it is told."""
+    listener = Listener().receive(C, data).close()
+    (message,) = listener.messages
+    assert (message.incomplete, message.end, message.body_size) == (Incomplete.CLOSED, len(data), size)
+    assert (message.target, message.headers) == ("/", headers)
+
+
+@pytest.mark.parametrize("data", [b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n", b"HTTP/1.1 200 OK\r\nServ"])
+def test_a_response_cut_off_by_the_close_says_so(data: bytes) -> None:
+    """In its body or in its head."""
+    listener = Listener().receive(C, GET).receive(S, data).close()
+    _, message = listener.messages
+    assert (message.status, message.method, message.incomplete) == (200, "GET", Incomplete.CLOSED)
+    assert message.end == len(data)
+
+
+@pytest.mark.parametrize("data", [b"", b"\r", b"GET / HTTP/1.1", b"\r\n\r\n"])
+def test_less_than_a_first_line_is_no_request(data: bytes) -> None:
+    """Nothing can be said about it."""
+    assert Listener().receive(C, data).close().messages == []
+
+
+def test_an_interim_response_alone_is_no_answer() -> None:
+    """Nor is half of one."""
+    for data in (b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.1 100 Continue\r\nX"):
+        listener = Listener().receive(C, GET).receive(S, data).close()
+        assert len(listener.messages) == 1
+        assert listener.error is None
+
+
+def test_a_side_that_is_over_says_nothing_more() -> None:
+    """Bytes behind the close are an error of whoever brings them; closing again is none."""
+    parser = Http1()
+    assert parser.close(C) == parser.close(C) == []
+    with pytest.raises(ProtocolError):
+        parser.receive(C, GET)
+
+
+def test_repr_shows_the_state() -> None:
+    """Each side's step and offset, and how many requests wait for an answer."""
+    parser = Http1((5, 7))
+    parser.receive(C, GET)
+    parser.receive(S, b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n")
+    parser.receive(C, GET[:5])
+    assert repr(parser) == f"<Http1 client=head@{5 + len(GET) + 5} server=body@45 waiting=0>"
