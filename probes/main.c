@@ -5,6 +5,7 @@
 #include <asm/ptrace.h>
 
 #include "include/events.h"
+#include "include/control.h"
 #include "include/socket.h"
 #include "include/work.h"
 #include "include/maps.h"

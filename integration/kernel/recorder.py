@@ -134,8 +134,16 @@ class Recorder:
     def settle(self) -> None:
         """Wait until what has happened by now is read: the source reports its losses once a second."""
         for _ in range(2):
-            seen = len(self.events)
-            self.until("the next report", lambda events, seen=seen: any(isinstance(e, Losses) for e in events[seen:]))
+            reports = self._reports(self.events)
+
+            def one_more(events: list[Event], before: int = reports) -> bool:
+                return self._reports(events) > before
+
+            self.until("the next report", one_more)
+
+    @staticmethod
+    def _reports(events: list[Event]) -> int:
+        return sum(isinstance(event, Losses) for event in events)
 
     def losses(self, reason: Loss) -> tuple[int, int]:
         """The kernel's counter now."""

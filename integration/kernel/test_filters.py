@@ -99,7 +99,7 @@ def test_by_cgroup_and_those_below(tier: str, do: Run, cgroup: Path) -> None:
 
 def test_by_program(tier: str, do: Run) -> None:
     """A process is traced until its program is known; the verdict then holds for its later connections."""
-    worker = do(os.getpid)
+    worker: int = do(os.getpid)
     asked: list[Identity] = []
 
     def traced(identity: Identity) -> bool:

@@ -22,6 +22,7 @@ from otelbpf.events.types import Host, Identity
 from otelbpf.sources import kprobes, maps
 from otelbpf.sources.attach import Attachment
 from otelbpf.sources.cgroups import cgroup_id
+from otelbpf.sources.control import COMMAND, SETTINGS, Mode, Verdict
 from otelbpf.sources.host import describe_host
 from otelbpf.sources.privileges import drop_privileges
 from otelbpf.sources.processes import describe
@@ -31,13 +32,8 @@ from otelbpf.sources.sockets import ENTRY, Life, Mark, SocketEntry, last_word
 _POLL_SECONDS: Final = 0.05
 _REPORT_NS: Final = 1_000_000_000
 _BATCH_RECORDS: Final = 4096
-_SETTINGS: Final = struct.Struct("<IIIIII")
-_COMMAND: Final = struct.Struct("<QII")
-_ONE: Final = bytes(4)
+_FIRST: Final = bytes(4)
 _PROCESS: Final = int(wire.Kind.PROCESS)
-
-MODE_PIDS, MODE_ASK, MODE_PORTS, MODE_CGROUPS, MODE_EXECUTABLES = 1, 2, 4, 8, 16
-_VERDICT_UNKNOWN, _VERDICT_TRACED, _VERDICT_FILTERED = 0, 1, 2
 
 
 class Describe(Protocol):
@@ -83,21 +79,21 @@ class LiveSource:
         self._reported_ns = 0
         self._lost_states = 0
         self._cpus = _possible_cpus()
-        modes = (
-            MODE_PIDS * bool(pids or traced)
-            | MODE_ASK * bool(traced and not pids)
-            | MODE_EXECUTABLES * bool(traced)
-            | MODE_PORTS * bool(ports)
-        )
         cgroup_ids = [cgroup_id(path) for path in cgroups]
-        modes |= MODE_CGROUPS * bool(cgroup_ids)
+        modes = (
+            Mode.PIDS * bool(pids or traced)
+            | Mode.ASK * bool(traced and not pids)
+            | Mode.EXECUTABLES * bool(traced)
+            | Mode.PORTS * bool(ports)
+            | Mode.CGROUPS * bool(cgroup_ids)
+        )
         wake_bytes = max(4096, ring_bytes // 8 // self._cpus)
         self._settings = (os.getpid(), modes, head_limit_bytes, more_limit_bytes, wake_bytes)
         kprobes.remove_abandoned()
         self._attachment = self._attach(tier, ring_bytes, max_sockets, probes)
         self._maps = self._attachment.maps
         own_namespace = os.stat("/proc/self/ns/net").st_ino
-        verdict = _VERDICT_UNKNOWN if traced else _VERDICT_TRACED
+        verdict = Verdict.UNKNOWN if traced else Verdict.TRACED
         for name, key, value in (
             *(("pids", pid.to_bytes(4, "little"), verdict.to_bytes(4, "little")) for pid in pids),
             *(("ports", port.to_bytes(2, "little"), b"\1") for port in ports),
@@ -204,7 +200,7 @@ class LiveSource:
         identity = self._describe(pid, started_ns, time_ns, comm=comm.partition(b"\0")[0].decode("utf-8", "replace"))
         yield encode_identity(identity)
         if self._traced:
-            verdict = _VERDICT_TRACED if self._traced(identity) else _VERDICT_FILTERED
+            verdict = Verdict.TRACED if self._traced(identity) else Verdict.FILTERED
             maps.update(self._maps["pids"], pid.to_bytes(4, "little"), verdict.to_bytes(4, "little"))
 
     def _last_words(self, *, at_end: bool) -> Iterator[bytes]:
@@ -228,7 +224,7 @@ class LiveSource:
 
     def _command(self, key: bytes, mark: Mark) -> None:
         socket, epoch_ns = struct.unpack("<QQ", key)
-        maps.update(self._maps["commands"], struct.pack("<Q", socket), _COMMAND.pack(epoch_ns, mark, 0))
+        maps.update(self._maps["commands"], struct.pack("<Q", socket), COMMAND.pack(epoch_ns, mark, 0))
         self._commanded = True
 
     def _flush_commands(self) -> None:
@@ -238,7 +234,7 @@ class LiveSource:
             self._write_settings()
 
     def _write_settings(self) -> None:
-        maps.update(self._maps["settings"], _ONE, _SETTINGS.pack(*self._settings, self._generation))
+        maps.update(self._maps["settings"], _FIRST, SETTINGS.pack(*self._settings, self._generation))
 
     def _clock_record(self) -> bytes:
         """The pair of readings that lie closest together."""

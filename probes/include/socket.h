@@ -67,4 +67,5 @@ struct socket_entry {
 	u8 state;	/* TCP state, and the one before */
 	u8 old_state;
 	u8 direction;	/* of the last bytes */
+	u8 reserved[4];
 };

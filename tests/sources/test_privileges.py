@@ -1,0 +1,45 @@
+"""What is given up is gone, and what is kept stays: tried in a process of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from otelbpf.sources import privileges
+
+SCRIPT = """
+from otelbpf.sources import privileges
+privileges.drop_privileges()
+print(privileges.effective())
+print(open("/proc/self/status").read())
+"""
+
+
+def from_status(text: str, name: str) -> int:
+    (line,) = (line for line in text.splitlines() if line.startswith(name + ":"))
+    return int(line.split()[1], 16)
+
+
+def test_the_kernel_says_the_same() -> None:
+    assert privileges.effective() == from_status(Path("/proc/self/status").read_text(), "CapEff")
+
+
+def test_only_what_is_needed_is_kept() -> None:
+    before = privileges.effective()
+    kept = sum(1 << capability for capability in privileges.KEPT)
+
+    output = subprocess.run(
+        [sys.executable, "-c", SCRIPT],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+    ).stdout
+    told, status = output.split("\n", 1)
+
+    assert int(told) == before & kept
+    assert from_status(status, "CapPrm") == from_status(status, "CapEff") == before & kept
+    assert from_status(status, "CapInh") == 0
+    assert from_status(status, "NoNewPrivs") == 1
