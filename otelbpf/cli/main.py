@@ -77,6 +77,7 @@ def otelbpf(ctx: click.Context, debug: bool) -> None:
 def main() -> NoReturn:
     """The entry point: runs the command line of this process and exits."""
     threading.excepthook = _thread_failed
+    _occupy_standard_streams()
     status = run_command_line(sys.argv[1:])
     try:
         sys.stdout.flush()
@@ -84,6 +85,17 @@ def main() -> NoReturn:
         # Whoever read standard output is gone; the interpreter's own flush at exit must not complain about it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     sys.exit(status)
+
+
+def _occupy_standard_streams() -> None:
+    """A stream the caller closed would give its number to the next file or socket, and output would end up there."""
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # takes the lowest free number, which is this one
+    sys.stdout = sys.stdout or os.fdopen(1, "w", closefd=False)
+    sys.stderr = sys.stderr or os.fdopen(2, "w", closefd=False)
 
 
 def run_command_line(arguments: list[str]) -> int:

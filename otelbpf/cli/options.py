@@ -21,9 +21,13 @@ def _reader(key: str) -> Callable[[str], Any]:
         from otelbpf.config.table import table  # noqa: PLC0415 - costs more than all of --help
 
         try:
-            return table()[key].read(text)
+            value = table()[key].read(text)
         except ValueError as error:
             raise click.BadParameter(str(error)) from None
+        if value == ():
+            # An unset variable of a script, most likely: it must not widen a filter to everything.
+            raise click.BadParameter(f"the value is empty; give {table()[key].expected}, or leave the option out")
+        return value
 
     return read
 

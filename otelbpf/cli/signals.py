@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: the first asks for an orderly end, the second takes it."""
+"""Ctrl-C, SIGTERM and a closed terminal: the first asks for an orderly end, the second takes it."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from types import FrameType, TracebackType
 
 
 class Signals:
-    """While entered, a first SIGINT or SIGTERM stops what `stops` named, and a second ends the process at once.
-    Before anything is named, the first one raises KeyboardInterrupt."""
+    """While entered, a first SIGINT, SIGTERM or SIGHUP stops what `stops` named, and a second ends the process at
+    once. Before anything is named, the first one raises KeyboardInterrupt."""
 
     def __init__(self) -> None:
         self._stop: Callable[[], None] | None = None
@@ -23,7 +23,9 @@ class Signals:
         self._stop = stop
 
     def __enter__(self) -> Signals:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            if number is signal.SIGHUP and signal.getsignal(number) is signal.SIG_IGN:
+                continue  # nohup(1): it is to outlive its terminal
             self._previous[number] = signal.signal(number, self._take)
         return self
 

@@ -84,6 +84,11 @@ def test_version() -> None:
             "Invalid value for '--export': \"otpl\" is not an exporter: otlp, console, none, file:PATH or file:-, or "
             "several separated by commas; see otelbpf run --help",
         ),
+        (
+            ["run", "--port", ""],
+            "Invalid value for '--port': the value is empty; give a whole number (1 to 65535), or several separated by "
+            "commas, or leave the option out; see otelbpf run --help",
+        ),
         (["replay"], "Missing argument 'FILE'; see otelbpf replay --help"),
         (["config"], "say --check FILE or --print; see otelbpf config --help"),
     ],

@@ -6,11 +6,13 @@ import http.client
 import json
 import signal
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from tests.cli.command import FAKE_LIVE, Running, otelbpf
+from tests.cli.command import ENVIRONMENT, FAKE_LIVE, Running, otelbpf
 from tests.cli.fake_live import REQUESTS
 
 BALANCED = f"""\
@@ -43,7 +45,7 @@ def _status(address: str, path: str) -> int:
     return status
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_it_in_order(tmp_path: Path, number: signal.Signals) -> None:
     with Running(tmp_path, "run", "--export", "file:-", "--listen", "off") as running:
         ready = dict(word.split("=") for word in running.line("ready ").split()[1:])
@@ -134,6 +136,17 @@ def test_when_it_cannot_start_no_file_is_emptied(tmp_path: Path) -> None:
     assert result.returncode == 1
     assert result.stderr == "otelbpf: error: the kernel refuses to create BPF maps; run as root\n"
     assert spans.read_text() == "yesterday's\n"
+
+
+@pytest.mark.parametrize("closed", ["0<&-", "1>&-", "2>&-", "0<&- 1>&- 2>&-"])
+def test_closed_standard_streams_do_no_harm(tmp_path: Path, closed: str) -> None:
+    spans = tmp_path / "spans.jsonl"
+    command = f"{sys.executable} -m {FAKE_LIVE} run --duration 50ms --listen off --export file:{spans} {closed}"
+
+    result = subprocess.run(command, shell=True, env=ENVIRONMENT, capture_output=True, timeout=60, check=False)
+
+    assert result.returncode == 0
+    assert len(_spans(spans.read_text())) == REQUESTS
 
 
 def test_a_taken_port_is_one_line() -> None:
