@@ -6,13 +6,33 @@ from collections.abc import Iterable
 
 from otelbpf.cli.filters import matcher
 from otelbpf.config.settings import Settings
+from otelbpf.errors import PrivilegeError
 from otelbpf.sources.listeners import count_services
 from otelbpf.sources.live import LiveSource
-from otelbpf.sources.privileges import drop_privileges
+from otelbpf.sources.privileges import BPF, NAMES, PERFMON, SYS_ADMIN, drop_privileges, has
+
+_NEEDED = ((BPF, "load the probes"), (PERFMON, "attach them"))
+_REMEDY = "run as root, for example with sudo; otelbpf doctor says more"
 
 
 def open_live(settings: Settings, *, own_ports: Iterable[int] = ()) -> LiveSource:
     """The probes attached as the settings ask. `settle` is to follow, once everything that needs more is open."""
+    _require_capabilities()
+    try:
+        return _attach(settings, own_ports)
+    except PermissionError as error:
+        raise PrivilegeError(f"{error.filename or 'the kernel'} refuses: {error.strerror}", _REMEDY) from error
+
+
+def _require_capabilities() -> None:
+    if has(SYS_ADMIN):  # which stands for both (capabilities(7))
+        return
+    missing = [f"{NAMES[number]} (to {what})" for number, what in _NEEDED if not has(number)]
+    if missing:
+        raise PrivilegeError(f"{' and '.join(missing)} missing", _REMEDY)
+
+
+def _attach(settings: Settings, own_ports: Iterable[int]) -> LiveSource:
     return LiveSource(
         tier=settings.capture.tier,
         ports=settings.filters.ports,

@@ -64,4 +64,5 @@ class FakeLive:
 
 if __name__ == "__main__":
     live.__dict__["LiveSource"] = FakeLive
+    live.__dict__["has"] = lambda capability: True  # a kernel made of Python asks for none
     main.main()
