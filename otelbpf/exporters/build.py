@@ -16,7 +16,7 @@ import msgspec
 from otelbpf.errors import ConfigError, OtelbpfError
 from otelbpf.exporters.base import Encoder, Exporter, Sender
 from otelbpf.exporters.console import LINES_PER_SECOND, ConsoleEncoder
-from otelbpf.exporters.file import FileSender, open_file
+from otelbpf.exporters.file import open_descriptor, open_file
 from otelbpf.exporters.json import JsonEncoder
 from otelbpf.exporters.otlp import find, open_otlp, read_settings
 from otelbpf.exporters.queue import Limits, QueuedExporter
@@ -128,11 +128,11 @@ def _parts(
         rate = None if limits.patience_seconds else LINES_PER_SECOND
         own = msgspec.structs.replace(limits, delay_seconds=0.5, batch_spans=1 << 30, batch_bytes=limits.queue_bytes)
         lines = ConsoleEncoder(terminal=os.isatty(stdout_fd), lines_per_second=rate)
-        return lines, FileSender(stdout_fd, owned=False), "stdout", own
+        return lines, open_descriptor(stdout_fd), "stdout", own
     path = spec.removeprefix("file:")
     own = msgspec.structs.replace(limits, delay_seconds=0.2)
     if path == "-":
-        return JsonEncoder(version=version), FileSender(stdout_fd, owned=False), "stdout", own
+        return JsonEncoder(version=version), open_descriptor(stdout_fd), "stdout", own
     return JsonEncoder(version=version), files.get(path) or open_file(path), path, own
 
 

@@ -11,10 +11,13 @@ import struct
 from collections.abc import Callable, Sequence
 
 from otelbpf.exporters.cache import NameCache, PairCache
-from otelbpf.exporters.group import Group, ObjectCache, by_resource, merged
+from otelbpf.exporters.group import Group, by_resource, merged
 from otelbpf.exporters.protobuf import FIXED32, FIXED64, LENGTH, VARINT, delimited, prefixes, tag, text, varint
 from otelbpf.exporters.text import utf8
-from otelbpf.tracing.span import SCOPE_NAME, AttributeSet, AttributeValue, Kind, Resource, Span, Status
+from otelbpf.tracing.span import SCOPE_NAME, AttributeValue, Kind, Resource, Span, Status
+
+_FORMAT = "protobuf"
+"""Under which the encodings of shared objects are kept."""
 
 _CACHED_PAIRS = 8192
 _CACHED_NAMES = 2048
@@ -118,6 +121,13 @@ class _Tails(dict[int, bytes]):
         return tail
 
 
+def _resource(resource: Resource) -> bytes:
+    encoded = resource.encoded.get(_FORMAT)
+    if encoded is None:
+        encoded = resource.encoded[_FORMAT] = encode_resource(resource)
+    return encoded
+
+
 class ProtobufEncoder:
     """Spans as OTLP protobuf; `version` is the instrumentation scope's."""
 
@@ -126,14 +136,12 @@ class ProtobufEncoder:
         # Lists and not dicts over the enums: the hash of an enum member is a call into Python.
         self._names = [NameCache(_name_encoder(kind), limit=_CACHED_NAMES) for kind in (Kind.INTERNAL, *Kind)]
         self._tails = [_Tails(status) for status in Status]
-        self._resources = ObjectCache(encode_resource)
-        self._shared = ObjectCache(self._encode_shared)
         self._scope = delimited(1, text(1, SCOPE_NAME) + text(2, version))
 
     def encode(self, spans: Sequence[Span]) -> list[Group]:
         """Every span as a `ScopeSpans.spans` field, grouped by resource."""
         groups = []
-        pair, names, tails, shared = self._pairs.__getitem__, self._names, self._tails, self._shared
+        pair, names, tails = self._pairs.__getitem__, self._names, self._tails
         for resource, members in by_resource(spans):
             bodies = []
             for span in members:
@@ -150,14 +158,14 @@ class ProtobufEncoder:
                 except struct.error:
                     times = _clamped_times(span.start_ns, span.end_ns)
                 name, tail = names[span.kind][span.name], tails[span.status][span.flags]
-                body = b"".join((ids, name, times, *map(pair, span.attributes), shared[span.shared], tail))
+                shared = span.shared.encoded.get(_FORMAT)
+                if shared is None:
+                    shared = span.shared.encoded[_FORMAT] = b"".join(map(pair, span.shared.attributes))
+                body = b"".join((ids, name, times, *map(pair, span.attributes), shared, tail))
                 length = len(body)
                 bodies.append(_SPAN_PREFIX[length] + body if length < len(_SPAN_PREFIX) else delimited(2, body))
-            groups.append(Group(self._resources[resource], bodies, sum(map(len, bodies))))
+            groups.append(Group(_resource(resource), bodies, sum(map(len, bodies))))
         return groups
-
-    def _encode_shared(self, shared: AttributeSet) -> bytes:
-        return b"".join(map(self._pairs.__getitem__, shared.attributes))
 
     def assemble(self, groups: Sequence[Group]) -> bytes:
         """An ExportTraceServiceRequest (resource_spans = 1) of ResourceSpans (scope_spans = 2) of ScopeSpans."""

@@ -68,6 +68,16 @@ class FileSender:
                 os.close(self._fd)
 
 
+def open_descriptor(fd: int) -> FileSender:
+    """A sender to a file that is open already and stays open: standard output."""
+    try:
+        return FileSender(fd, owned=False)
+    except OSError as error:
+        raise ExportError(
+            "standard output is closed", "name an exporter that does not need it: --export file:PATH"
+        ) from error
+
+
 def open_file(path: str) -> FileSender:
     """A sender to this path, which is emptied."""
     # A named pipe without a reader is an error now and not a wait for ever: hence O_NONBLOCK, for the opening only.

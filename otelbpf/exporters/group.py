@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TypeVar
+from collections.abc import Sequence
 
-from otelbpf.tracing.span import AttributeSet, Resource, Span
+from otelbpf.tracing.span import Resource, Span
 
 GROUP_SPANS = 512
 """The most spans in one group, so that splitting a group costs little."""
-
-_CACHED_OBJECTS = 8192
 
 
 class Group:
@@ -61,21 +58,3 @@ def merged(groups: Sequence[Group]) -> dict[bytes, list[Group]]:
     for group in groups:
         found.setdefault(group.resource, []).append(group)
     return found
-
-
-_Shared = TypeVar("_Shared", bound=Resource | AttributeSet)
-
-
-class ObjectCache(dict[_Shared, bytes]):
-    """The encoding of each object that spans share: `cache[object]`; forgotten as a whole when there are too many. It
-    keeps the objects alive, so an identity cannot come to stand for another one."""
-
-    def __init__(self, encode: Callable[[_Shared], bytes]) -> None:
-        super().__init__()
-        self._encode = encode
-
-    def __missing__(self, shared: _Shared) -> bytes:
-        if len(self) >= _CACHED_OBJECTS:
-            self.clear()
-        encoded = self[shared] = self._encode(shared)
-        return encoded

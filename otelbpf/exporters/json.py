@@ -13,9 +13,12 @@ from collections.abc import Callable, Sequence
 import msgspec.json
 
 from otelbpf.exporters.cache import NameCache, PairCache
-from otelbpf.exporters.group import Group, ObjectCache, by_resource, merged
+from otelbpf.exporters.group import Group, by_resource, merged
 from otelbpf.exporters.text import clean
-from otelbpf.tracing.span import SCOPE_NAME, AttributeSet, AttributeValue, Kind, Resource, Span, Status
+from otelbpf.tracing.span import SCOPE_NAME, AttributeValue, Kind, Resource, Span, Status
+
+_FORMAT = "json"
+"""Under which the encodings of shared objects are kept."""
 
 _CACHED_PAIRS = 8192
 _CACHED_NAMES = 2048
@@ -70,6 +73,13 @@ def _time(time_ns: int) -> int:
     return min(max(time_ns, 0), _UINT64_MAX)
 
 
+def _resource(resource: Resource) -> bytes:
+    encoded = resource.encoded.get(_FORMAT)
+    if encoded is None:
+        encoded = resource.encoded[_FORMAT] = encode_resource(resource)
+    return encoded
+
+
 class JsonEncoder:
     """Spans as OTLP/JSON; `version` is the instrumentation scope's."""
 
@@ -78,8 +88,6 @@ class JsonEncoder:
         # Lists and not dicts over the enums: the hash of an enum member is a call into Python.
         self._names = [NameCache(_name_encoder(kind), limit=_CACHED_NAMES) for kind in (Kind.INTERNAL, *Kind)]
         self._status = [b',"status":{"code":%d}' % status if status else b',"status":{}' for status in Status]
-        self._resources = ObjectCache(encode_resource)
-        self._shared = ObjectCache(self._encode_shared)
         scope = b'{"name":%b,"version":%b}' % (encode_text(SCOPE_NAME), encode_text(version))
         self._before_spans = b',"scopeSpans":[{"scope":%b,"spans":[' % scope
         self._end = b"]}" + line_end
@@ -105,14 +113,17 @@ class JsonEncoder:
                 if span.trace_state:
                     body += b',"traceState":' + encode_text(span.trace_state)
                 bodies.append(b'%b,"flags":%d}' % (body, span.flags & 0xFFFF_FFFF))
-            groups.append(Group(self._resources[resource], bodies, sum(map(len, bodies))))
+            groups.append(Group(_resource(resource), bodies, sum(map(len, bodies))))
         return groups
 
     def _shared_of(self, span: Span) -> tuple[bytes, ...]:
-        return (self._shared[span.shared],) if span.shared.attributes else ()
-
-    def _encode_shared(self, shared: AttributeSet) -> bytes:
-        return b",".join(map(self._pairs.__getitem__, shared.attributes))
+        shared = span.shared
+        if not shared.attributes:
+            return ()
+        encoded = shared.encoded.get(_FORMAT)
+        if encoded is None:
+            encoded = shared.encoded[_FORMAT] = b",".join(map(self._pairs.__getitem__, shared.attributes))
+        return (encoded,)
 
     def assemble(self, groups: Sequence[Group]) -> bytes:
         """One line."""

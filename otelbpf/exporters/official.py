@@ -44,7 +44,7 @@ def _standing_in(environment: Mapping[str, str]) -> Iterator[None]:
     before = {name: value for name, value in os.environ.items() if name.startswith("OTEL_")}
     for name in before:
         del os.environ[name]
-    wanted = {name: value for name, value in environment.items() if name.startswith("OTEL_") and value}
+    wanted = {name: value.strip() for name, value in environment.items() if name.startswith("OTEL_") and value.strip()}
     os.environ.update(wanted)
     try:
         yield

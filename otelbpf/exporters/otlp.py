@@ -127,6 +127,8 @@ def _checked_endpoint(variable: str, endpoint: str, protocol: str) -> str:
         return endpoint
     if scheme not in allowed or not host:
         raise ConfigError(f"{variable} is {endpoint!r}", "write it like http://jaeger:4317 or https://collector:4318")
+    if protocol == "grpc" and "@" in urlsplit(endpoint).netloc:
+        raise ConfigError(f"{variable} has a user in it, which gRPC does not send", "use OTEL_EXPORTER_OTLP_HEADERS")
     path = ""
     if protocol != "grpc":
         path = urlsplit(endpoint).path

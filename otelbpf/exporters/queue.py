@@ -84,6 +84,10 @@ class QueuedExporter:
         """When the oldest waiting span has waited long enough."""
         self._retry_at = 0.0
         self._failures_in_row = 0
+        self._dropped_untold = 0
+        """Dropped since the thread last said so: standard error may block, and the pipeline must not."""
+        self._impatient = False
+        """Patience ran out, and nothing has moved since: `export` waits no more until something does."""
         self._flush_until = 0
         """Flushing until so many spans are settled."""
         self._end_by: float | None = None
@@ -109,7 +113,7 @@ class QueuedExporter:
         size_bytes = sum([group.size_bytes for group in groups]) + SPAN_OVERHEAD_BYTES * len(spans)
         account = self.account
         with self._changed:
-            if self._limits.patience_seconds:
+            if self._limits.patience_seconds and not self._impatient:
                 self._wait_for_room(len(spans), size_bytes)
             account.accepted += len(spans)
             if self._end_by is not None:
@@ -121,11 +125,9 @@ class QueuedExporter:
             self._waiting.extend(groups)
             account.queued += len(spans)
             account.queued_bytes += size_bytes
-            dropped = self._drop_oldest()
+            self._drop_oldest()
             if self._is_batch_full():
                 self._changed.notify_all()
-        if dropped:
-            self._full.warn("exporter.queue_full", dropped=dropped, dropped_in_all=account.lost[Lost.QUEUE_FULL])
 
     def flush(self, timeout_seconds: float) -> None:
         """Send without waiting for more, until what was accepted so far is settled or the time is up."""
@@ -176,15 +178,17 @@ class QueuedExporter:
         limits = self._limits
         return size_bytes > limits.queue_bytes or (limits.queue_spans is not None and spans > limits.queue_spans)
 
-    def _drop_oldest(self) -> int:
-        """Make room, oldest first; returns how many had to go."""
+    def _drop_oldest(self) -> None:
+        """Make room, oldest first."""
         account, dropped = self.account, 0
         while self._waiting and self._is_over(account.queued, account.queued_bytes):
             oldest = self._waiting[0]
             count = self._excess(oldest)
             dropped += self._forget([self._waiting.popleft() if count == len(oldest.spans) else oldest.split(count)])
-        self._lose(Lost.QUEUE_FULL, dropped)
-        return dropped
+        if dropped:
+            self._lose(Lost.QUEUE_FULL, dropped)
+            self._dropped_untold += dropped
+            self._changed.notify_all()
 
     def _excess(self, oldest: Group) -> int:
         """How many of this group's first spans have to go."""
@@ -206,7 +210,8 @@ class QueuedExporter:
             if self._settled() != settled:
                 settled, end = self._settled(), self._clock() + self._limits.patience_seconds
             left = end - self._clock()
-            if left <= 0 or self._end_by is not None:
+            self._impatient = left <= 0
+            if self._impatient or self._end_by is not None:
                 return
             self._changed.wait(left)
 
@@ -227,6 +232,7 @@ class QueuedExporter:
         while batch := self._take_batch():
             payload = self._encoder.assemble(batch)
             self._settle(batch, self._attempt(payload))
+            self._tell_drops()
 
     def _attempt(self, payload: bytes) -> Outcome:
         timeout_seconds = self._limits.attempt_seconds
@@ -240,18 +246,26 @@ class QueuedExporter:
             return Unavailable(f"{type(error).__name__}: {error}")
 
     def _take_batch(self) -> list[Group]:
-        """Wait until a batch is to go and take it; nothing when this is the end."""
-        with self._changed:
-            while True:
+        """Wait until a batch is to go and take it; nothing when this is the end. Tells meanwhile what was dropped."""
+        while True:
+            with self._changed:
                 if self._end_by is not None and (not self._waiting or self._clock() >= self._end_by):
                     return []
                 wait_seconds = self._wait_seconds()
                 if wait_seconds is not None and wait_seconds <= 0:
-                    break
-                self._changed.wait(wait_seconds)
-            self._flying = self._next_batch()
-            self._due = self._clock() + self._limits.delay_seconds
-            return self._flying
+                    self._flying = self._next_batch()
+                    self._due = self._clock() + self._limits.delay_seconds
+                    return self._flying
+                if not self._dropped_untold:
+                    self._changed.wait(wait_seconds)
+            self._tell_drops()
+
+    def _tell_drops(self) -> None:
+        with self._changed:
+            dropped, self._dropped_untold = self._dropped_untold, 0
+            dropped_in_all = self.account.lost[Lost.QUEUE_FULL]
+        if dropped:
+            self._full.warn("exporter.queue_full", dropped=dropped, dropped_in_all=dropped_in_all)
 
     def _wait_seconds(self) -> float | None:
         """How long until a batch is to go; None until something changes."""
@@ -337,6 +351,7 @@ class QueuedExporter:
     def _book(self, batch: list[Group], *, rejected: int) -> None:
         """The other side has answered for these."""
         count = self._forget(batch)
+        self._impatient = False
         self.account.exported += count - rejected
         self._lose(Lost.REJECTED, rejected)
         self._failures_in_row = 0

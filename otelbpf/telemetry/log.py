@@ -5,11 +5,13 @@ Nothing a stranger wrote reaches a terminal as it is: control characters are esc
 
 from __future__ import annotations
 
+import contextlib
+import io
 import sys
 import threading
 import time
 from collections.abc import Callable
-from typing import Any, TextIO
+from typing import Any, TextIO, cast
 
 import structlog
 
@@ -29,6 +31,23 @@ def _printable_values(_logger: Any, _method: str, event: structlog.typing.EventD
     return {key: printable(value) if isinstance(value, str) else value for key, value in event.items()}
 
 
+class _Unbreakable(io.TextIOBase):
+    """A stream on which writing never fails: who logs is at work, and a reader of standard error that went away must
+    not end it."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str, /) -> int:
+        with contextlib.suppress(OSError, ValueError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            self._stream.flush()
+
+
 def configure(*, stream: TextIO | None = None, level: str = "info") -> None:
     """Let every logger write to this stream (standard error unless given), as befits what it is; nothing that is less
     important than `level`."""
@@ -42,7 +61,7 @@ def configure(*, stream: TextIO | None = None, level: str = "info") -> None:
             structlog.dev.ConsoleRenderer(pad_event_to=0) if terminal else structlog.processors.JSONRenderer(),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.PrintLoggerFactory(stream),
+        logger_factory=structlog.PrintLoggerFactory(cast(TextIO, _Unbreakable(stream))),
         cache_logger_on_first_use=False,
     )
 

@@ -28,15 +28,19 @@ class Status(enum.IntEnum):
 
 
 class Resource(msgspec.Struct, frozen=True, eq=False):
-    """Who a span belongs to. One object per process for as long as it lives, so exporters may cache by identity."""
+    """Who a span belongs to. One object per process for as long as it lives, so that it is encoded once."""
 
     attributes: tuple[tuple[str, AttributeValue], ...]
+    encoded: dict[str, bytes] = {}
+    """What exporters made of it, by format: kept here, it goes when the process goes."""
 
 
 class AttributeSet(msgspec.Struct, frozen=True, eq=False):
-    """Attributes that many spans have in common, as one object, so that exporters may cache by identity."""
+    """Attributes that many spans have in common, as one object, so that they are encoded once."""
 
     attributes: tuple[tuple[str, AttributeValue], ...] = ()
+    encoded: dict[str, bytes] = {}
+    """What exporters made of it, by format: kept here, it goes when the connection goes."""
 
 
 NOTHING_SHARED = AttributeSet()

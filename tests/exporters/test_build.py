@@ -110,6 +110,10 @@ def test_protocol_and_destination(environment: dict[str, str], protocol: str, de
         ({"OTEL_EXPORTER_OTLP_TIMEOUT": "10s"}, "OTEL_EXPORTER_OTLP_TIMEOUT is '10s'; give a number of milliseconds"),
         ({"OTEL_EXPORTER_OTLP_TIMEOUT": "0"}, "OTEL_EXPORTER_OTLP_TIMEOUT is '0'"),
         ({BASE: "jaeger:4318"}, f"{BASE} is 'jaeger:4318'; write it like http://jaeger:4317"),
+        (
+            {BASE: "http://u:secret@jaeger:4317"},
+            f"{BASE} has a user in it, which gRPC does not send; use OTEL_EXPORTER_OTLP_HEADERS",
+        ),
         ({BASE: "ftp://jaeger"}, f"{BASE} is 'ftp://jaeger'; write it like"),
         ({BASE: "http://"}, f"{BASE} is 'http://'; write it like"),
         ({BASE: "http://jaeger:99999"}, f"{BASE} is 'http://jaeger:99999': Port out of range"),
@@ -191,6 +195,17 @@ def test_exporters_are_in_the_ledger_by_their_names(tmp_path: Path) -> None:
         second: (23, 0),
     }
     assert [exporter.name for exporter in exporters] == [first, second]
+
+
+@pytest.mark.parametrize("spec", ["console", "file:-"])
+def test_standard_output_may_be_closed(spec: str) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    os.close(writer)
+    with pytest.raises(ExportError) as caught:
+        build_exporters([spec], environment={}, ledger=Ledger(), version=VERSION, stdout_fd=writer)
+
+    assert str(caught.value).startswith("standard output is closed; name an exporter that does not need it")
 
 
 def test_one_that_cannot_start_ends_those_that_did(tmp_path: Path) -> None:

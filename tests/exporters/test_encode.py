@@ -12,8 +12,9 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue
 
 from otelbpf.exporters.encode import ProtobufEncoder
+from otelbpf.exporters.json import JsonEncoder
 from otelbpf.exporters.protobuf import varint
-from otelbpf.tracing.span import Resource, Span
+from otelbpf.tracing.span import AttributeSet, Resource, Span
 from tests.exporters.sample import HTTP, SHOP, VERSION, flushes, garbage, made, numbers, official, wire_spans
 
 
@@ -125,6 +126,21 @@ def test_mixed_resources_are_grouped_and_equal_ones_joined() -> None:
     services = [one.resource.attributes[0].value.string_value for one in request.resource_spans]
     assert services == ["shop", "bank"]
     assert [len(one.scope_spans[0].spans) for one in request.resource_spans] == [5, 2]
+
+
+def test_what_spans_share_is_encoded_once_for_each_format() -> None:
+    """And kept with the object, so that it goes with it."""
+    shared = AttributeSet((("url.scheme", "http"),))
+    resource = Resource((("service.name", "shop"),))
+    spans = made(23, resource=resource, shared=shared)
+    for encoder in (ProtobufEncoder(version=VERSION), JsonEncoder(version=VERSION)):
+        encoder.encode(spans)
+
+    assert shared.encoded == {
+        "protobuf": bytes.fromhex("4a140a0a75726c2e736368656d6512060a0468747470"),
+        "json": b'{"key":"url.scheme","value":{"stringValue":"http"}}',
+    }
+    assert sorted(resource.encoded) == ["json", "protobuf"]
 
 
 def test_thousands_of_resources_and_names_are_still_right() -> None:

@@ -46,7 +46,7 @@ def test_the_given_environment_holds_and_the_process_s_own_is_untouched(monkeypa
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", "from=process")
     before = dict(os.environ)
     given = {
-        "OTEL_EXPORTER_OTLP_ENDPOINT": "http://given:4318",
+        "OTEL_EXPORTER_OTLP_ENDPOINT": " http://given:4318\n",
         "OTEL_EXPORTER_OTLP_TRACES_TIMEOUT": "",
         "PATH": "/nowhere",
     }

@@ -416,6 +416,40 @@ def test_patience_ends_when_nothing_moves() -> None:
     exporter.shutdown(0.0)
 
 
+def test_patience_that_ran_out_returns_when_something_moves() -> None:
+    """A source is held up once by a backend that is away, not at every flush."""
+    away = [True]
+    backend = Backend(*[lambda _: Unavailable("away") if away[0] else Delivered()] * 10_000)
+    exporter = _exporter(backend, queue_bytes=10 * SPAN_COST, patience_seconds=0.2)
+    begin = time.monotonic()
+    for number in range(0, 230, 10):
+        exporter.export(made(10, begin=number))
+    assert 0.2 <= time.monotonic() - begin < 2
+    assert _columns(exporter.account)[:3] == (230, 0, {Lost.QUEUE_FULL: 220})
+    away[0] = False
+    exporter.flush(10)
+    for number in range(230, 460, 10):
+        exporter.export(made(10, begin=number))
+    exporter.shutdown(10)
+
+    assert backend.kept == list(range(220, 460))
+    assert _columns(exporter.account) == (460, 240, {Lost.QUEUE_FULL: 220}, 0, 0)
+
+
+def test_drops_are_told_by_the_exporter_s_own_thread(words: Words) -> None:
+    """The pipeline's must not block where standard error does."""
+    backend = Backend(*[Unavailable("away", after_seconds=100.0)] * 10)
+    exporter = _exporter(backend, queue_bytes=10 * SPAN_COST)
+    tellers: list[str] = []
+    exporter._full.warn = lambda event, **fields: tellers.append(  # type: ignore[method-assign]
+        f"{threading.current_thread().name} {event} {fields['dropped_in_all']}"
+    )
+    exporter.export(made(23))
+
+    _await(lambda: tellers == ["otelbpf-export-otlp exporter.queue_full 13"])
+    exporter.shutdown(0.0)
+
+
 _answers = st.sampled_from(
     [
         Delivered(),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -59,6 +61,22 @@ def test_standard_output_is_never_written_to(capsys: pytest.CaptureFixture[str])
     out, err = capsys.readouterr()
     assert out == ""
     assert json.loads(err)["event"] == "early"
+
+
+def test_a_reader_of_standard_error_that_went_away_stops_nobody() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    closed, told = io.StringIO(), 0
+    # What was never written fails once more when the stream is closed.
+    with contextlib.suppress(BrokenPipeError), open(writer, "w") as broken:
+        for stream in (broken, closed):
+            log.configure(stream=stream)
+            if stream is closed:
+                closed.close()
+            log.logger().warning("nobody reads this")
+            log.RateLimited(log.logger()).warn("nor this")
+            told += 1
+    assert told == 2
 
 
 def test_one_line_at_first_then_one_an_interval_then_one_at_the_end() -> None:
