@@ -7,6 +7,21 @@
  */
 #include "include/life.h"
 
+/* A socket's memory was given to another one, or it connects anew, before the end of its life was told. */
+static inline void tell_missed_end(u64 sk, struct socket_entry *entry)
+{
+	if (entry->life == LIFE_CLOSED)
+		return;
+	if (entry->life == LIFE_OPEN) {
+		entry->sent = entry->end[SENT];
+		entry->received = entry->end[RECEIVED];
+		entry->arrived = entry->end[RECEIVED];
+		entry->old_state = entry->state;
+		entry->closed_ns = bpf_ktime_get_ns();
+	}
+	tell_end(sk, entry);
+}
+
 static inline void begin_client(u64 sk, struct settings *to)
 {
 	struct socket_entry *known = sockets.lookup(&sk), entry = {};
@@ -14,11 +29,8 @@ static inline void begin_client(u64 sk, struct settings *to)
 
 	if (known && known->state == TCP_SYN_SENT)
 		return;
-	if (known && known->life != LIFE_CLOSED) {
-		if (known->life == LIFE_OPEN)
-			note_numbers(sk, known, known->state);
-		tell_end(sk, known);
-	}
+	if (known)
+		tell_missed_end(sk, known);
 	entry.epoch_ns = bpf_ktime_get_ns();
 	entry.flags = FLAG_CLIENT;
 	entry.old_state = TCP_CLOSE;
@@ -43,20 +55,23 @@ static inline void begin_server(u64 sk, struct settings *to)
 	struct socket_entry *known = sockets.lookup(&sk), entry = {};
 
 	/* TCP Fast Open: the application may have been given the socket, and read, before the handshake ended. */
-	if (known && known->life == LIFE_OPEN)
+	if (known && known->life == LIFE_OPEN && known->state == TCP_SYN_RECV) {
+		known->state = TCP_ESTABLISHED;
 		return;
-	if (known && known->life != LIFE_CLOSED)
-		tell_end(sk, known);
+	}
+	/* The program is run twice; any other entry is of a life whose end was missed. */
+	if (known && known->state == TCP_ESTABLISHED && known->base[SENT] == tcp_write_sequence(sk))
+		return;
+	if (known)
+		tell_missed_end(sk, known);
 	entry.epoch_ns = bpf_ktime_get_ns();
 	entry.flags = FLAG_SERVER;
 	entry.old_state = TCP_SYN_RECV;
 	entry.state = TCP_ESTABLISHED;
 	entry.direction = NO_DIRECTION;
 	entry.command_generation = to->command_generation;
-	entry.sequence[SENT] = tcp_write_sequence(sk);
-	entry.sequence[RECEIVED] = tcp_copied_sequence(sk);
-	entry.first[SENT] = entry.sequence[SENT];
-	entry.first[RECEIVED] = entry.sequence[RECEIVED];
+	entry.base[SENT] = tcp_write_sequence(sk);
+	entry.base[RECEIVED] = tcp_copied_sequence(sk);
 	sk_endpoints(sk, &entry.endpoints);
 	entry.verdict = verdict_on_ends(&entry, to);
 	if (entry.verdict == VERDICT_UNKNOWN)
@@ -78,10 +93,8 @@ static inline void establish_client(u64 sk, struct socket_entry *entry)
 	/* Only now the source port is known, and the SYN counted. */
 	sk_endpoints(sk, &entry->endpoints);
 	if (!entry->end[SENT])
-		entry->sequence[SENT] = tcp_write_sequence(sk);
-	entry->sequence[RECEIVED] = tcp_copied_sequence(sk);
-	entry->first[SENT] = entry->sequence[SENT] - (u32)entry->end[SENT];
-	entry->first[RECEIVED] = entry->sequence[RECEIVED];
+		entry->base[SENT] = tcp_write_sequence(sk);
+	entry->base[RECEIVED] = tcp_copied_sequence(sk);
 	if (entry->verdict == VERDICT_OWN)
 		mark_own(entry);
 }

@@ -31,10 +31,8 @@ ENTRY_FIELDS: Final = (
     ("error", "I"),
     ("retransmits", "I"),
     ("smoothed_rtt_us", "I"),
-    ("sequence_received", "I"),
-    ("sequence_sent", "I"),
-    ("first_received", "I"),
-    ("first_sent", "I"),
+    ("base_received", "I"),
+    ("base_sent", "I"),
     ("budget_received", "I"),
     ("budget_sent", "I"),
     ("command_generation", "I"),
@@ -48,8 +46,9 @@ ENTRY_FIELDS: Final = (
     ("state", "B"),
     ("old_state", "B"),
     ("direction", "B"),
+    ("told", "B"),
 )
-ENTRY: Final = struct.Struct("<" + "".join(code for _, code in ENTRY_FIELDS) + "4x")
+ENTRY: Final = struct.Struct("<" + "".join(code for _, code in ENTRY_FIELDS) + "3x")
 
 
 class Life(enum.IntEnum):
@@ -67,10 +66,9 @@ class Mark(enum.IntFlag):
 
     MUTED = 1
     MORE = 2
-    TOLD = 4
-    OPENED = 8
-    ASKED = 16
-    KERNEL = 32
+    OPENED = 4
+    ASKED = 8
+    KERNEL = 16
 
 
 class SocketEntry(msgspec.Struct, frozen=True, gc=False):
@@ -93,10 +91,8 @@ class SocketEntry(msgspec.Struct, frozen=True, gc=False):
     error: int
     retransmits: int
     smoothed_rtt_us: int
-    sequence_received: int
-    sequence_sent: int
-    first_received: int
-    first_sent: int
+    base_received: int
+    base_sent: int
     budget_received: int
     budget_sent: int
     command_generation: int
@@ -110,6 +106,7 @@ class SocketEntry(msgspec.Struct, frozen=True, gc=False):
     state: int
     old_state: int
     direction: int
+    told: int
 
     @classmethod
     def parse(cls, value: bytes) -> SocketEntry:
@@ -119,13 +116,14 @@ class SocketEntry(msgspec.Struct, frozen=True, gc=False):
     @property
     def to_be_told(self) -> bool:
         """Records of this socket were made, and its end was not."""
-        return bool(self.marks & Mark.TOLD) and self.life != Life.CLOSED
+        return bool(self.told) and self.life != Life.CLOSED
 
 
 def last_word(socket: bytes, entry: SocketEntry, *, time_ns: int) -> bytes:
     """The state record that settles a socket's account. One still open has `new_state` equal to `old_state` and stands
     where its last bytes were told; what the kernel holds beyond that was never seen."""
     still_open = entry.life == Life.OPEN
+    joined = entry.flags & wire.Flag.JOINED
     sent, received, arrived = entry.sent, max(entry.received, entry.end_received), entry.arrived
     if still_open:
         sent, received, arrived = entry.end_sent, entry.end_received, entry.end_received
@@ -148,8 +146,8 @@ def last_word(socket: bytes, entry: SocketEntry, *, time_ns: int) -> bytes:
         error=entry.error,
         retransmits=entry.retransmits,
         smoothed_rtt_us=entry.smoothed_rtt_us,
-        first_sent=entry.first_sent,
-        first_received=entry.first_received,
+        first_sent=0 if joined else entry.base_sent,
+        first_received=0 if joined else entry.base_received,
         pid=entry.pid,
         tid=entry.tid,
     )

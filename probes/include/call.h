@@ -44,9 +44,10 @@ static inline struct socket_entry *account(struct call *call, struct work *work,
 	meet_process(sk, entry, to, pid, tid);
 
 	sequence = direction == SENT ? tcp_write_sequence(sk) : tcp_copied_sequence(sk);
-	moved = (s32)(sequence - entry->sequence[direction]);
+	moved = offset_of(entry, direction, sequence) - entry->end[direction];
 	if (entry->state == TCP_SYN_SENT || (direction == SENT && !entry->end[SENT] && moved < (s64)call->length)) {
 		/* TCP Fast Open (RFC 7413): the first bytes went with the SYN, before the base was noted. */
+		entry->base[direction] = sequence - call->length - (u32)entry->end[direction];
 		moved = call->length;
 	}
 	if (entry->direction != direction) {
@@ -64,20 +65,18 @@ static inline struct socket_entry *account(struct call *call, struct work *work,
 		call->reason = UNSEEN_SYSCALL;
 	}
 	if (entry->verdict == VERDICT_OWN || entry->verdict == VERDICT_FILTERED) {
-		if (entry->marks & MARK_TOLD)
-			entry->muted[direction] += call->length;
+		if (entry->told)
+			__sync_fetch_and_add(&entry->muted[direction], call->length);
 		count_loss(entry->verdict == VERDICT_OWN ? LOSS_OWN : LOSS_FILTERED, call->length);
 	} else if (moved > (s64)call->length) {
 		advance_to(sk, entry, direction, begin, UNSEEN_SENDFILE);
 	}
-	if (moved > 0) {
+	if (moved > 0)
 		entry->end[direction] = end;
-		entry->sequence[direction] = sequence;
-	}
 	if (entry->verdict == VERDICT_OWN || entry->verdict == VERDICT_FILTERED)
 		return 0;
 	if (entry->marks & MARK_MUTED) {
-		entry->muted[direction] += call->length;
+		__sync_fetch_and_add(&entry->muted[direction], call->length);
 		count_loss(LOSS_MUTED, call->length);
 		return 0;
 	}

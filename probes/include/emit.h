@@ -12,8 +12,8 @@ static inline void count_loss(u32 reason, u64 bytes)
 	struct loss *loss = losses.lookup(&reason);
 
 	if (loss) {
-		loss->events += 1;
-		loss->bytes += bytes;
+		__sync_fetch_and_add(&loss->events, 1);
+		__sync_fetch_and_add(&loss->bytes, bytes);
 	}
 }
 
@@ -35,7 +35,7 @@ static inline void emit_hole(u64 socket, struct socket_entry *entry, u32 directi
 
 	if (!record) {
 		count_loss(LOSS_RING_FULL_DATA, length);
-		entry->lost[direction & 1] += length;
+		__sync_fetch_and_add(&entry->lost[direction & 1], length);
 		return;
 	}
 	fill_header(&record->header, RECORD_DATA, sizeof(*record), socket, entry);
@@ -61,42 +61,35 @@ static inline void advance_to(u64 socket, struct socket_entry *entry, u32 direct
 	if (begin <= end)
 		return;
 	if (entry->marks & MARK_MUTED) {
-		entry->muted[direction & 1] += begin - end;
+		__sync_fetch_and_add(&entry->muted[direction & 1], begin - end);
 		count_loss(LOSS_MUTED, begin - end);
 	} else {
 		emit_hole(socket, entry, direction, end, begin - end, reason);
 	}
 }
 
-struct ending {
-	u64 sent;
-	u64 received;
-	u64 arrived;
-};
+/* The offset of a TCP sequence number, given one less than 2^31 bytes away. */
+static inline u64 offset_of(struct socket_entry *entry, u32 direction, u32 sequence)
+{
+	u64 end = entry->end[direction & 1];
 
-/* Where a socket's streams stand now. write_seq counts our FIN once a state behind it was reached (tcp_close_state() sets
- * the state before tcp_send_fin() writes).
+	return end + (s64)(s32)(sequence - entry->base[direction & 1] - (u32)end);
+}
+
+/* Takes the numbers of a socket into its entry, for emit_state(). write_seq counts our FIN once a state behind it was
+ * reached (tcp_close_state() sets the state before tcp_send_fin() writes). Before the connection stands there are no
+ * streams.
  */
-static inline void stream_ends(u64 sk, struct socket_entry *entry, u8 state, struct ending *ending)
+static inline void note_numbers(u64 sk, struct socket_entry *entry, u8 state)
 {
 	u32 fin = state == TCP_FIN_WAIT1 || state == TCP_FIN_WAIT2 || state == TCP_CLOSING || state == TCP_LAST_ACK ||
 		  state == TCP_TIME_WAIT;
 
-	ending->sent = entry->end[SENT] + (s64)(s32)(tcp_write_sequence(sk) - fin - entry->sequence[SENT]);
-	ending->received = entry->end[RECEIVED] + (s64)(s32)(tcp_copied_sequence(sk) - entry->sequence[RECEIVED]);
-	ending->arrived = entry->end[RECEIVED] + (s64)(s32)(tcp_arrived_sequence(sk) - entry->sequence[RECEIVED]);
-}
-
-/* Takes the numbers of a socket into its entry, for emit_state(). Before the connection stands there are no streams. */
-static inline void note_numbers(u64 sk, struct socket_entry *entry, u8 state)
-{
-	struct ending ending = {};
-
-	if (state != TCP_SYN_SENT && state != TCP_SYN_RECV)
-		stream_ends(sk, entry, state, &ending);
-	entry->sent = ending.sent;
-	entry->received = ending.received;
-	entry->arrived = ending.arrived;
+	if (state != TCP_SYN_SENT && state != TCP_SYN_RECV) {
+		entry->sent = offset_of(entry, SENT, tcp_write_sequence(sk) - fin);
+		entry->received = offset_of(entry, RECEIVED, tcp_copied_sequence(sk));
+		entry->arrived = offset_of(entry, RECEIVED, tcp_arrived_sequence(sk));
+	}
 	entry->bytes_acked = read_u64(sk + OFFSET_TCP_SOCK_BYTES_ACKED);
 	entry->bytes_received = read_u64(sk + OFFSET_TCP_SOCK_BYTES_RECEIVED);
 	entry->error = read_u32(sk + OFFSET_SOCK_SK_ERR);
@@ -129,8 +122,8 @@ static inline int emit_state(u64 socket, struct socket_entry *entry, u64 time_ns
 	record->error = entry->error;
 	record->retransmits = entry->retransmits;
 	record->smoothed_rtt_us = entry->smoothed_rtt_us;
-	record->first_sent = entry->first[SENT];
-	record->first_received = entry->first[RECEIVED];
+	record->first_sent = entry->flags & FLAG_JOINED ? 0 : entry->base[SENT];
+	record->first_received = entry->flags & FLAG_JOINED ? 0 : entry->base[RECEIVED];
 	record->old_state = old_state;
 	record->new_state = state;
 	record->reserved[0] = 0;
@@ -139,7 +132,7 @@ static inline int emit_state(u64 socket, struct socket_entry *entry, u64 time_ns
 	if (with_comm)
 		bpf_get_current_comm(record->comm, sizeof(record->comm));
 	events.ringbuf_submit(record, DO_NOT_WAKE);
-	entry->marks |= MARK_TOLD;
+	entry->told = 1;
 	return 1;
 }
 

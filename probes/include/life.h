@@ -25,8 +25,8 @@ static inline struct socket_entry *join(u64 sk, u32 direction, u32 length, struc
 	entry.old_state = state;
 	entry.direction = NO_DIRECTION;
 	entry.command_generation = to->command_generation;
-	entry.sequence[SENT] = tcp_write_sequence(sk) - fin - (direction == SENT ? length : 0);
-	entry.sequence[RECEIVED] = tcp_copied_sequence(sk) - (direction == RECEIVED ? length : 0);
+	entry.base[SENT] = tcp_write_sequence(sk) - fin - (direction == SENT ? length : 0);
+	entry.base[RECEIVED] = tcp_copied_sequence(sk) - (direction == RECEIVED ? length : 0);
 	sk_endpoints(sk, &entry.endpoints);
 	entry.verdict = verdict_on_ends(&entry, to);
 	if (state == TCP_CLOSE)
@@ -42,7 +42,7 @@ static inline void tell_end(u64 sk, struct socket_entry *entry)
 	if (entry->verdict == VERDICT_OWN)
 		forget_own(entry);
 	entry->life = LIFE_CLOSED;
-	if (!(entry->marks & MARK_TOLD))
+	if (!entry->told)
 		return;
 	if (!emit_state(sk, entry, entry->closed_ns, entry->old_state, TCP_CLOSE, 0))
 		entry->life = LIFE_UNTOLD;

@@ -1,5 +1,9 @@
 /* What the probes remember of a socket, from its birth (or first sight) until the kernel destroys it.
  *
+ * Calls (process context) and changes of state (softirq, often on another CPU) work on an entry at the same time. So a
+ * member is written by one of them only: end, lost, muted, budget, marks, verdict, pid by calls; state, life and the
+ * numbers at the end by changes of state. Counters that two calls may meet at are added to atomically.
+ *
  * User space walks the map at the end and after a STATE record was lost; sources/sockets.py mirrors the struct.
  */
 #pragma once
@@ -23,10 +27,9 @@ enum verdict {
 enum mark {
 	MARK_MUTED = 1 << 0,	/* user space wants no more data records */
 	MARK_MORE = 1 << 1,	/* user space wants more bytes of each call */
-	MARK_TOLD = 1 << 2,	/* a record of this life was made, so its end has to be told too */
-	MARK_OPENED = 1 << 3,	/* the birth was seen but not told yet: the verdict waits for a process */
-	MARK_ASKED = 1 << 4,	/* a process was at work here */
-	MARK_KERNEL = 1 << 5,	/* a socket of the kernel's own: what runs on top of it is not the call in the registers */
+	MARK_OPENED = 1 << 2,	/* the birth was seen but not told yet: the verdict waits for a process */
+	MARK_ASKED = 1 << 3,	/* a process was at work here */
+	MARK_KERNEL = 1 << 4,	/* a socket of the kernel's own: what runs on top of it is not the call in the registers */
 };
 
 enum life {
@@ -53,8 +56,7 @@ struct socket_entry {
 	u32 error;
 	u32 retransmits;
 	u32 smoothed_rtt_us;
-	u32 sequence[DIRECTIONS];	/* write_seq, copied_seq where `end` stands */
-	u32 first[DIRECTIONS];	/* sequence number of the first byte; 0 where that was not seen */
+	u32 base[DIRECTIONS];	/* TCP sequence number at offset 0: with it, `end` alone says where a stream stands */
 	u32 budget[DIRECTIONS];	/* bytes still to be copied of the running message */
 	u32 command_generation;
 	u32 exec_generation;
@@ -67,5 +69,6 @@ struct socket_entry {
 	u8 state;	/* TCP state, and the one before */
 	u8 old_state;
 	u8 direction;	/* of the last bytes */
-	u8 reserved[4];
+	u8 told;	/* a record of this life was made, so its end has to be told too */
+	u8 reserved[3];
 };

@@ -12,7 +12,7 @@ from otelbpf.sources import control, sockets
 from tests.layouts import COMPILERS, Fields, compile_with, of_constants, of_struct
 
 # An array of two in C is two fields here: RECEIVED is 0, SENT is 1.
-PAIRS = ("end", "lost", "muted", "sequence", "first", "budget")
+PAIRS = ("end", "lost", "muted", "base", "budget")
 
 
 def in_c(fields: Fields) -> list[tuple[str, str]]:
@@ -24,7 +24,7 @@ def in_c(fields: Fields) -> list[tuple[str, str]]:
 @pytest.mark.parametrize("compiler", COMPILERS)
 def test_the_table_of_sockets(compiler: str) -> None:
     claims = itertools.chain(
-        of_struct("socket_entry", ("", [*in_c(sockets.ENTRY_FIELDS), ("reserved", "4s")])),
+        of_struct("socket_entry", ("", [*in_c(sockets.ENTRY_FIELDS), ("reserved", "3s")])),
         of_constants(**{f"LIFE_{life.name}": life for life in sockets.Life}),
         of_constants(**{f"MARK_{mark.name}": mark for mark in sockets.Mark}),
         of_constants(**{f"VERDICT_{verdict.name}": verdict for verdict in control.Verdict}),
@@ -48,5 +48,5 @@ def test_an_entry_is_read_field_by_field() -> None:
     names = [name for name, _ in sockets.ENTRY_FIELDS]
 
     assert names == [field.name for field in msgspec.structs.fields(sockets.SocketEntry)]
-    assert sockets.ENTRY.size == 208
+    assert sockets.ENTRY.size == 200
     assert wire.ENDPOINTS.size == 40

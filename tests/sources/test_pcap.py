@@ -539,6 +539,20 @@ def test_what_is_held_back_is_bounded_over_all_connections(path: Path) -> None:
     assert (budget.most, budget.used) == (4 * 1256, 0)
 
 
+def test_bytes_behind_a_fin_that_were_acknowledged(path: Path) -> None:
+    """A lie: a FIN is the end. The connection ends all the same, and so does the reading of it."""
+    talk = Talk().open().say(SERVER, b"bye").end(SERVER)
+    talk.sequence[SERVER] += 1
+
+    assert told(events_of(path, talk.end(CLIENT).packets)) == [
+        "ESTABLISHED",
+        "0<bye",
+        "FIN_WAIT1",
+        "TIME_WAIT",
+        "CLOSE 0/3",
+    ]
+
+
 def test_a_fin_that_the_file_lacks(path: Path) -> None:
     """The client's FIN acknowledges one more than was seen: not a byte, but the server's FIN."""
     talk = Talk().open().say(SERVER, b"bye").end(SERVER)
