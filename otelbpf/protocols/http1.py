@@ -133,7 +133,7 @@ class Http1(Flow):
         self._end(half, half.position, body.size if body is not None else -1, out)
 
     def _lose(self, half: Half, gap: Gap, out: list[Message]) -> None:
-        if half.step is Flow._opaque:
+        if half.step is Flow._opaque or not gap.size:
             return
         if half.step is Flow._hold:
             half.overflow = True

@@ -24,6 +24,9 @@ from otelbpf.protocols.http1_half import Half
 from otelbpf.protocols.http1_head import CHUNKED, UNFRAMED, Heads, whole_lines
 from otelbpf.protocols.http1_judge import BLANK_LINE
 
+MAX_WAITING: Final = 10_000
+"""Requests that may be without an answer; real clients that pipeline at all send a few dozen."""
+
 _EMPTY_LINES: Final = re.compile(rb"(?:\r?\n)++")  # possessive: no memory to go back
 
 
@@ -157,6 +160,8 @@ class Flow:
     def _ask(self, method: str) -> None:
         if self._waiting:
             self._pipelines = True
+            if len(self._waiting) >= MAX_WAITING:
+                raise ProtocolError("too many requests without an answer")
         self._waiting.append(method)
 
     def _asked(self, out: list[Message]) -> str:
@@ -168,12 +173,9 @@ class Flow:
     def _announce_early(self, out: list[Message]) -> bool:
         """A request whose head is not complete is answered: 408, 414, 431."""
         half = self._client
-        if half.step is not Flow._head or half.message is not None:
+        if half.step is not Flow._head or half.message is not None or half.pending.find(b"\n") < 0:
             return False
-        try:
-            begun = self._begun(half, out)
-        except ProtocolError:
-            return False  # it is no request, and the client's side will say so
+        begun = self._begun(half, out)
         if begun is None:
             return False
         half.message, _ = begun

@@ -7,13 +7,17 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 import h11
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
-from otelbpf.protocols.base import Message, ProtocolError, Side
+from otelbpf.protocols.base import Gap, Message, ProtocolError, Side
 from otelbpf.protocols.http1 import Http1
 from otelbpf.protocols.http1_head import OWN, WANTED
 
 KEPT = WANTED | OWN
+
+patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+"""For a busy machine: how long an example takes says nothing about what it finds."""
 
 
 @dataclass
@@ -215,6 +219,16 @@ def pieces(data: bytes, at: list[int]) -> list[bytes]:
     """`data` cut at some offsets; no piece is empty."""
     edges = [0, *sorted(edge for edge in at if edge < len(data)), len(data)]
     return [data[a:b] for a, b in pairwise(edges) if b > a]
+
+
+def gap(size: int, tail: bytes = b"") -> Gap:
+    """Bytes left out deliberately."""
+    return Gap(size, deliberate=True, tail=tail)
+
+
+def lost(size: int) -> Gap:
+    """Bytes nobody left out."""
+    return Gap(size, deliberate=False)
 
 
 class Listener:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from otelbpf.protocols.base import ProtocolError, Side
 from otelbpf.protocols.detect import Verdict, looks_like_request, looks_like_response
 from otelbpf.protocols.http1 import Http1
+from tests.protocols.conversations import patient
 
 REQUESTS = [
     b"GET / HTTP/1.1\r\n",
@@ -99,6 +100,7 @@ pieces = st.lists(
 ).map(b"".join)
 
 
+@patient
 @given(pieces, pieces)
 def test_no_is_final_and_yes_stays(data: bytes, more: bytes) -> None:
     """Whatever follows."""
@@ -108,6 +110,7 @@ def test_no_is_final_and_yes_stays(data: bytes, more: bytes) -> None:
             assert looks(data + more) is verdict
 
 
+@patient
 @given(pieces)
 def test_yes_is_said_only_of_what_the_parser_accepts(data: bytes) -> None:
     """The first line, closed with an empty one, is a whole head to it."""

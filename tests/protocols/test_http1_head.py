@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from otelbpf.protocols.base import ProtocolError
 from otelbpf.protocols.http1_head import CHUNKED, UNFRAMED, Heads, shared_heads, whole_lines
+from tests.protocols.conversations import patient
 from tests.protocols.test_http1_judge import lines, usual
 
 heads = st.builds(
@@ -17,6 +18,7 @@ heads = st.builds(
 )
 
 
+@patient
 @given(st.lists(heads, min_size=2, max_size=12))
 def test_what_was_learned_changes_nothing(several: list[bytes]) -> None:
     """A reader that has seen many heads, with hardly any room to remember, says what a new one says."""

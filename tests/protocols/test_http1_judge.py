@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from otelbpf.protocols.base import Message, ProtocolError, Side
 from otelbpf.protocols.http1 import Http1
-from tests.protocols.conversations import kept, text
+from tests.protocols.conversations import kept, patient, text
 
 HUGE = 10_000_000
 _FRAMING = {"content-length", "transfer-encoding"}
@@ -196,7 +196,7 @@ responses = st.builds(
 )  # fmt: skip
 
 
-@settings(max_examples=600)
+@settings(patient, max_examples=600)
 @given(requests)
 @example(b"GET / HTTP/1.1\r\nHost: h\n\nX: y\r\n\r\n")
 @example(b"GET / HTTP/1.1\r\nHost: abc\n\n")
@@ -209,7 +209,7 @@ def test_requests_mean_what_h11_says(data: bytes) -> None:
     assert parser_reads(Side.CLIENT, data) == h11_reads(Side.CLIENT, data)
 
 
-@settings(max_examples=600)
+@settings(patient, max_examples=600)
 @given(responses, st.sampled_from(["GET", "HEAD", "CONNECT"]))
 @example(b"HTTP/1.1 200 OK\n\nX: y\r\n\r\n", "GET")
 @example(b"HTTP/1.1 101 S\r\nUpgrade: u\r\n\r\nrest", "GET")

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from otelbpf.protocols.base import Message, ProtocolError, Side
 from otelbpf.protocols.http1 import Http1
-from tests.protocols.conversations import Conversation, Listener, conversations, cuts, pieces
+from tests.protocols.conversations import Conversation, Listener, conversations, cuts, patient, pieces
 
 
 def play(conversation: Conversation, client_cuts: list[int], server_cuts: list[int]) -> Listener:
@@ -25,6 +25,7 @@ def play(conversation: Conversation, client_cuts: list[int], server_cuts: list[i
     return listener.close()
 
 
+@patient
 @given(conversations, cuts, cuts)
 def test_any_cutting_gives_the_messages_that_were_written(
     conversation: Conversation, client_cuts: list[int], server_cuts: list[int]
@@ -36,7 +37,7 @@ def test_any_cutting_gives_the_messages_that_were_written(
     assert listener.messages == conversation.messages
 
 
-@settings(max_examples=25)
+@settings(patient, max_examples=25)
 @given(conversations)
 def test_one_byte_at_a_time(conversation: Conversation) -> None:
     """The finest cutting."""
@@ -44,6 +45,7 @@ def test_one_byte_at_a_time(conversation: Conversation) -> None:
     assert play(conversation, everywhere, everywhere).messages == conversation.messages
 
 
+@patient
 @given(conversations, cuts)
 def test_requests_may_come_before_every_response(conversation: Conversation, server_cuts: list[int]) -> None:
     """A client that pipelines everything: the order of each side decides, not the order between them."""
@@ -58,6 +60,7 @@ def test_requests_may_come_before_every_response(conversation: Conversation, ser
         assert found == [message for message in conversation.messages if message.side is side]
 
 
+@patient
 @given(conversations)
 def test_offsets_count_from_where_the_connection_was_joined(conversation: Conversation) -> None:
     """The same messages, each side moved by its own start."""
@@ -76,6 +79,7 @@ def test_offsets_count_from_where_the_connection_was_joined(conversation: Conver
         )
 
 
+@patient
 @given(conversations, cuts)
 def test_needed_from_keeps_every_time_that_is_asked_for(conversation: Conversation, at: list[int]) -> None:
     """A begin is asked for when it is announced, the last byte when the end is: neither was forgotten before."""
@@ -116,6 +120,7 @@ def buffered(parser: Http1) -> int:
     return size
 
 
+@patient
 @given(conversations, mutations, cuts)
 def test_garbage_raises_one_error_or_nothing(
     conversation: Conversation, changes: list[tuple[int, int, int, bytes]], at: list[int]
