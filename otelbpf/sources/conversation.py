@@ -251,8 +251,8 @@ class Conversation:
             sent=sent.next,
             received=received.next,
             arrived=received.next,
-            bytes_acked=sent.reached if sent.ended and received.ended else min(sent.acknowledged, sent.reached),
-            bytes_received=received.reached,
+            bytes_acked=sent.end if sent.ended and received.ended else min(sent.acknowledged, sent.end),
+            bytes_received=received.end,
             error=error,
             retransmits=self._retransmits,
         )

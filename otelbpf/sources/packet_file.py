@@ -18,6 +18,7 @@ from otelbpf.errors import CaptureError
 MAX_FRAME_BYTES: Final = 1 << 20
 """Four times tcpdump's largest snapshot; what claims to be longer is damage, and costs no memory."""
 _MAX_BLOCK_BYTES: Final = 1 << 24
+_MAX_TIME_NS: Final = (1 << 63) - 1
 
 # Magic number to byte order and nanoseconds per fraction.
 _PCAP: Final = {
@@ -51,7 +52,8 @@ class _Interface(msgspec.Struct, frozen=True):
     offset_seconds: int = 0
 
     def time_ns(self, ticks: int) -> int:
-        return max(0, self.offset_seconds * 1_000_000_000 + ticks * 1_000_000_000 // self.ticks_per_second)
+        time_ns = self.offset_seconds * 1_000_000_000 + ticks * 1_000_000_000 // self.ticks_per_second
+        return min(max(time_ns, 0), _MAX_TIME_NS)
 
 
 class _Damage(Exception):

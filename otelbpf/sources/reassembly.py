@@ -64,7 +64,7 @@ class _Held(msgspec.Struct, frozen=True, gc=False):
 class Direction:
     """How far one side's bytes have come."""
 
-    __slots__ = ("acknowledged", "base", "ended", "held", "next", "time_ns")
+    __slots__ = ("_claimed", "acknowledged", "base", "ended", "held", "next", "time_ns")
 
     def __init__(self) -> None:
         self.base: int | None = None
@@ -77,11 +77,21 @@ class Direction:
         """Highest offset its receiver acknowledged, a FIN included."""
         self.held: list[_Held] = []
         self.time_ns = 0
+        self._claimed = 0
+
+    @property
+    def end(self) -> int:
+        """`next`, a FIN included."""
+        return self.next + self.ended
 
     @property
     def reached(self) -> int:
-        """`next`, a FIN included."""
-        return self.next + self.ended
+        """How far it need not be waited for any more."""
+        return max(self.next + self.ended, self._claimed)
+
+    def claim(self, offset: int) -> None:
+        """Somebody speaks of bytes behind the FIN, which cannot be; wait for them no more."""
+        self._claimed = max(self._claimed, offset)
 
     @property
     def front(self) -> int:
@@ -207,7 +217,7 @@ class Reassembly:
         if skip < held.length and not own.ended:
             steps.append(Step(side, own.time_ns, own.next, held.length - skip, held.data[skip:], 0))
             own.next += held.length - skip
-        if held.flags & FIN and not own.ended:
+        if held.flags & FIN and not own.ended and held.offset + held.length == own.next:
             own.ended = True
             steps.append(Step(side, own.time_ns, own.next, 0, b"", FIN))
         return steps
@@ -220,7 +230,7 @@ class Reassembly:
         if holes:
             return self._fill(side, held.offset, held.time_ns)
         other = self.directions[1 - side]
-        if held.flags and held.needs == other.reached + 1:
+        if held.flags and not other.ended and held.needs == other.reached + 1:
             # Who closes or resets has acknowledged one more than was seen: the other's FIN, which the file lacks.
             other.ended = True
             return [Step(1 - side, max(other.time_ns, held.time_ns), other.next, 0, b"", FIN)]
@@ -229,9 +239,8 @@ class Reassembly:
     def _fill(self, side: int, offset: int, time_ns: int) -> list[Step]:
         own = self.directions[side]
         length = offset - own.next
-        if own.ended or length <= 0:
-            # Bytes behind a FIN, or acknowledged though a FIN says that there are none: somebody lies. Go on.
-            own.next = max(own.next, offset - own.ended)
+        if own.ended:
+            own.claim(offset)
             return []
         own.time_ns = max(own.time_ns, time_ns)
         own.next = offset

@@ -148,11 +148,22 @@ def test_pcapng(path: Path, order: str) -> None:
         (option(9, b"\x8a"), 1024 * 5 + 512, 5_500_000_000),
         (option(14, struct.pack("<q", 100)), 5_000_000, 105_000_000_000),
         (option(14, struct.pack("<q", -100)), 5_000_000, 0),
+        (option(9, b"\x00"), (1 << 64) - 1, (1 << 63) - 1),
         (option(0, b"") + option(9, b"\x09"), 7, 7000),
         (option(9, b"\x7f"), 10**18, 0),
         (b"\x09\x00\xff\xff", 7, 7000),
     ],
-    ids=["nanoseconds", "milliseconds", "powers of two", "offset", "before 1970", "behind the end", "tiny", "cut"],
+    ids=[
+        "nanoseconds",
+        "milliseconds",
+        "powers of two",
+        "offset",
+        "before 1970",
+        "far",
+        "behind the end",
+        "tiny",
+        "cut",
+    ],
 )
 def test_pcapng_times(path: Path, options: bytes, ticks: int, time_ns: int) -> None:
     """if_tsresol and if_tsoffset."""

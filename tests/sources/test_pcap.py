@@ -539,6 +539,16 @@ def test_what_is_held_back_is_bounded_over_all_connections(path: Path) -> None:
     assert (budget.most, budget.used) == (4 * 1256, 0)
 
 
+def test_a_fin_among_bytes_that_were_seen(path: Path) -> None:
+    """It came early, waited, and is overtaken by what shows that it cannot be true."""
+    talk = Talk().open()
+    talk.sequence[CLIENT] += 3
+    talk.put(CLIENT, FIN | ACK)
+    talk.sequence[CLIENT] = 1001
+
+    assert told(events_of(path, talk.say(CLIENT, b"abcdef").packets)) == ["ESTABLISHED", "0>abcdef", "still open 6/0"]
+
+
 def test_bytes_behind_a_fin_that_were_acknowledged(path: Path) -> None:
     """A lie: a FIN is the end. The connection ends all the same, and so does the reading of it."""
     talk = Talk().open().say(SERVER, b"bye").end(SERVER)
