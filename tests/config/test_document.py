@@ -5,11 +5,31 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from otelbpf.config.document import read_file
 from otelbpf.config.table import build, table
 from otelbpf.errors import ConfigError
 
+_YAML_SIGNS = [
+    b"{",
+    b"}",
+    b"[",
+    b"]",
+    b"&a",
+    b"*a",
+    b"!!int",
+    b"!!set",
+    b": ",
+    b"- ",
+    b"? ",
+    b"|\n",
+    b"<<: ",
+    b"---\n",
+    b"'",
+    b'"',
+]
 SHIPPED = Path(__file__).parents[2] / "config" / "otelbpf.yaml"
 
 
@@ -160,3 +180,25 @@ def test_bytes_that_are_no_text_are_placed(tmp_path: Path) -> None:
 def test_an_endless_file_is_refused() -> None:
     with pytest.raises(ConfigError, match="/dev/zero: larger than 1048576 bytes"):
         read_file("/dev/zero")
+
+
+@settings(deadline=None)
+@given(st.data())
+def test_a_mangled_file_is_read_or_refused_in_lines_and_never_anything_else(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    text = SHIPPED.read_bytes()
+    for _ in range(data.draw(st.integers(1, 4))):
+        begin = data.draw(st.integers(0, len(text)))
+        end = data.draw(st.integers(begin, min(len(text), begin + 40)))
+        text = text[:begin] + data.draw(st.binary(max_size=8) | st.sampled_from(_YAML_SIGNS)) + text[end:]
+    path = tmp_path_factory.getbasetemp() / "mangled.yaml"
+    path.write_bytes(text)
+
+    problems = []
+    try:
+        read_file(str(path))
+    except ConfigError as error:
+        problems = str(error).splitlines()
+
+    assert all(line.startswith(f"{path}:") for line in problems)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from otelbpf.config.settings import Redaction
@@ -43,6 +43,7 @@ def test_numbers_have_both_bounds() -> None:
     assert [row.key for row in numeric if row.bounds.ge is None or row.bounds.le is None] == []
 
 
+@settings(deadline=None)
 @given(st.sampled_from(ROWS), st.text(max_size=40))
 def test_any_text_is_a_value_or_one_line_that_says_what_is_expected(row: Row, text: str) -> None:
     problem = ""
