@@ -272,6 +272,19 @@ def test_a_batch_that_is_too_large_is_halved_until_it_fits(words: Words) -> None
     assert words.events() == ["exporter.batch_too_large"]
 
 
+def test_batches_grow_again_after_one_was_too_large() -> None:
+    backend = Backend(TooLarge("HTTP 413"))
+    exporter = _exporter(backend, batch_bytes=64 * SPAN_BYTES, delay_seconds=60.0)
+    exporter.export(made(2300))
+    exporter.shutdown(10)
+
+    sizes = [len(batch) for batch in backend.attempts]
+    assert sizes[:3] == [64, 32, 34]
+    assert sizes[3:-1] == sorted(sizes[3:-1])
+    assert sizes[-2] == 64
+    assert backend.kept == list(range(2300))
+
+
 def test_a_span_that_is_too_large_alone_is_rejected_alone() -> None:
     def not_the_fifth(batch: list[int]) -> Outcome:
         return TooLarge("HTTP 413") if 5 in batch else Delivered()
@@ -283,6 +296,22 @@ def test_a_span_that_is_too_large_alone_is_rejected_alone() -> None:
 
     assert sorted(backend.kept) == [*range(5), *range(6, 23)]
     assert _columns(exporter.account) == (23, 22, {Lost.REJECTED: 1}, 0, 0)
+
+
+def test_another_attempt_waits_for_no_more_spans() -> None:
+    """The batch has waited for others once; when it failed, it waits as long as the backoff says."""
+    times: list[float] = []
+
+    def away(_batch: list[int]) -> Outcome:
+        times.append(time.monotonic())
+        return Unavailable("away") if len(times) == 1 else Delivered()
+
+    exporter = _exporter(Backend(away, away), delay_seconds=1.0)
+    exporter.export(made(1))
+    _await(lambda: exporter.account.exported == 1)
+
+    assert times[1] - times[0] < 0.9
+    exporter.shutdown(5)
 
 
 def test_a_transport_that_raises_is_a_failed_attempt(words: Words) -> None:
@@ -402,6 +431,18 @@ def test_with_patience_nothing_is_dropped() -> None:
 
     assert backend.kept == list(range(231))
     assert _columns(exporter.account) == (231, 231, {}, 0, 0)
+
+
+def test_who_waits_for_room_does_not_wait_for_the_batch_to_fill() -> None:
+    backend = Backend()
+    exporter = _exporter(backend, queue_bytes=10 * SPAN_COST, delay_seconds=60.0, patience_seconds=10.0)
+    exporter.export(made(4))
+    begin = time.monotonic()
+    exporter.export(made(8, begin=4))
+    assert time.monotonic() - begin < 5
+    exporter.shutdown(5)
+
+    assert _columns(exporter.account) == (12, 12, {}, 0, 0)
 
 
 def test_patience_ends_when_nothing_moves() -> None:
