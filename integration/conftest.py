@@ -6,11 +6,13 @@ import os
 import secrets
 import stat
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from integration.harness.collector import doctor
+from integration.harness.processes import Running
 
 NEEDS_ROOT = "needs root: probes are loaded and namespaces made"
 
@@ -37,6 +39,14 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """A test that captures runs once in every tier this kernel can do."""
     if "tier" in metafunc.fixturenames:
         metafunc.parametrize("tier", tiers(), scope="module")
+
+
+@pytest.fixture(autouse=True)
+def nothing_left() -> Iterator[None]:
+    """What a test started and did not end, because it failed, ends with it."""
+    before = Running.at_work()
+    yield
+    Running.stop_all(keep=before)
 
 
 @pytest.fixture

@@ -90,6 +90,7 @@ def test_the_ways_of_curl(server_name: str, tier: str, folder: Path, run: str) -
             request = Request(id=name, method=method, url=url, body=max(size, 0), version=version)
             ((pid, address, port),) = expect.hops(answer.peer)
             assert pid is not None
+            # Such a process may be gone before its environment could be read: its service is not judged.
             ends = [
                 expect.client_span(asked, request, answer, local=(address, port)),
                 expect.server_span(server, request, answer, pids=frozenset([pid]), client=address, client_port=port),
@@ -118,5 +119,5 @@ def curl_once(url: str, options: list[str], stdin: bytes, folder: Path) -> tuple
         peer=" ".join(peer),
         error="",
     )
-    asked = Asked(client="curl", pid=process.pid, service="curl-once", requests=[], answers={name: answer})
+    asked = Asked(client="curl", pid=process.pid, service=None, requests=[], answers={name: answer})
     return asked, int(received) if received else None

@@ -32,8 +32,8 @@ def the_line(result: subprocess.CompletedProcess[str], *, status: int = 1) -> st
 
 
 def user(command: Sequence[str | Path], folder: Path, *before: str) -> subprocess.CompletedProcess[str]:
-    """A command of otelbpf behind another program; without --debug, as a user has it."""
-    argv = [*before, *(word for word in COMMAND if word != "--debug"), *map(str, command)]
+    """A command of otelbpf behind another program."""
+    argv = [*before, *COMMAND, *map(str, command)]
     return subprocess.run(argv, cwd=folder, env=CLEAN, capture_output=True, text=True, timeout=60 * SLOW, check=False)
 
 
@@ -56,7 +56,9 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: gives up 
 def test_without_root(command: list[str], folder: Path) -> None:
     """A user without rights is told which are missing and how to get them."""
     nobody = [tool("setpriv", "util-linux"), "--reuid", "65534", "--regid", "65534", "--clear-groups"]
-    reachable = subprocess.run([*nobody, sys.executable, "-c", "import otelbpf"], env=CLEAN, check=False, cwd="/")
+    reachable = subprocess.run(
+        [*nobody, sys.executable, "-c", "import click, otelbpf"], env=CLEAN, check=False, cwd="/"
+    )
     if reachable.returncode != 0:
         pytest.skip(f"user nobody cannot reach {sys.executable}: the checkout lies in a private folder")
     line = the_line(user(command, folder, *nobody))

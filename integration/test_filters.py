@@ -193,7 +193,7 @@ def test_a_backend_that_refuses(tier: str, folder: Path, run: str) -> None:
     truth.assert_equal(workload.expected, collector.spans())
     sheet = balance.parse(collector.stderr())
     sheet.assert_balanced()
-    assert sheet.exports["otlp"]["lost: rejected"] == len(workload.expected) == backend.spans()
+    assert sheet.exporter("otlp")["lost: rejected"] == len(workload.expected) == backend.spans()
 
 
 def test_a_backend_that_is_not_there(tier: str, folder: Path, run: str) -> None:
@@ -211,7 +211,7 @@ def test_a_backend_that_is_not_there(tier: str, folder: Path, run: str) -> None:
     truth.assert_equal(workload.expected, collector.spans())
     sheet = balance.parse(collector.stderr())
     sheet.assert_balanced()
-    assert sheet.exports["otlp"]["lost: undelivered"] == len(workload.expected)
+    assert sheet.exporter("otlp")["lost: undelivered"] == len(workload.expected)
     complaints = [
         line for line in collector.stderr().splitlines() if "otlp" in line.lower() and "refused" in line.lower()
     ]

@@ -12,7 +12,7 @@ from integration.harness.collector import Collector
 from integration.harness.plan import base_url
 from integration.harness.processes import SLOW, wait_for
 
-SECONDS = 3
+SECONDS = 1
 
 
 def test_every_request_of_a_load(tier: str, folder: Path, run: str) -> None:

@@ -76,6 +76,6 @@ def test_planted_secrets(tier: str, folder: Path, run: str) -> None:
 def test_the_configuration_shows_no_secret(folder: Path) -> None:
     """`otelbpf config` prints every setting in force: not the headers that authorize the exporter."""
     environment = {"OTEL_EXPORTER_OTLP_HEADERS": "authorization=Bearer%20hunter2", "OTEL_RESOURCE_ATTRIBUTES": "a=b"}
-    result = otelbpf("config", folder=folder, environment=environment)
+    result = otelbpf("config", "--print", folder=folder, environment=environment)
     assert result.returncode == 0, result.stderr
     assert "hunter2" not in result.stdout + result.stderr

@@ -19,7 +19,8 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
 
     client: str
     pid: int
-    service: str
+    service: str | None
+    """service.name, where it is certain."""
     requests: list[Request]
     answers: dict[str, Answer]
 

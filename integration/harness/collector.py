@@ -16,7 +16,7 @@ from typing import Any
 from integration.harness import spans as span_files
 from integration.harness.processes import ROOT, SLOW, Running, wait_for
 
-COMMAND: tuple[str, ...] = (sys.executable, "-m", "otelbpf", "--debug")
+COMMAND: tuple[str, ...] = (sys.executable, "-m", "otelbpf")
 CLEAN = {
     **{name: value for name, value in os.environ.items() if not name.startswith(("OTEL_", "OTELBPF_"))},
     "PYTHONPATH": str(ROOT),
@@ -60,7 +60,7 @@ class Collector:
         """`wrapper` is a program that runs the command behind it."""
         self.folder = folder
         self.spans_path = folder / "spans.jsonl"
-        argv: list[str | Path] = [*wrapper, *COMMAND, command, *arguments, "--tier", tier]
+        argv: list[str | Path] = [*wrapper, *COMMAND, "--debug", command, *arguments, "--tier", tier]
         if command == "run":
             argv += ["--listen", listen]
             argv += ["--export", f"file:{self.spans_path}"] if export else []

@@ -21,7 +21,7 @@ def file_plan(
     if "files" in kinds:
         shapes += [("GET", "/f/{}/{}/" + name, 0) for name in (*FILES, "missing")] + [("HEAD", "/f/{}/{}/large", 0)]
     if "proxy" in kinds:
-        shapes += [("GET", "/p/{}/{}?size=3000", 0), ("POST", "/p/{}/{}?size=12000&chunked=1", 20000)]
+        shapes += [("GET", "/p/{}/{}?size=3000", 0), ("POST", "/p/{}/{}?size=5000&chunked=1", 20000)]
         shapes += [("GET", "/p/{}/{}?status=404&size=5", 0), ("PUT", "/p/{}/{}?size=0", 77)]
     requests = []
     for number in range(count):

@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import ClassVar, TypeVar
 
 T = TypeVar("T")
 
@@ -64,7 +64,10 @@ def descendants(pid: int) -> set[int]:
 
 
 class Running:
-    """A program at work; use as a context manager, so that nothing outlives its test."""
+    """A program at work; use as a context manager, so that it ends where the test says. What a failed test leaves is
+    ended by `stop_all`."""
+
+    _all: ClassVar[list[Running]] = []
 
     def __init__(
         self,
@@ -89,6 +92,22 @@ class Running:
                 cwd=folder,
             )
         self.pid = self.process.pid
+        Running._all.append(self)
+
+    @classmethod
+    def stop_all(cls, keep: Sequence[Running] = ()) -> None:
+        """End everything that was started and still runs, but for `keep`."""
+        for running in cls._all:
+            if running not in keep:
+                running.stop(within_seconds=2)
+                if running.process.stdin is not None:
+                    running.process.stdin.close()
+        cls._all[:] = keep
+
+    @classmethod
+    def at_work(cls) -> list[Running]:
+        """What runs now."""
+        return [running for running in cls._all if running.alive()]
 
     def __enter__(self) -> Running:
         return self

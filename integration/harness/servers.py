@@ -73,7 +73,7 @@ def gunicorn(worker: str, *options: str) -> Callable[[int], list[str | Path]]:
 
 APPS: dict[str, Callable[[int], list[str | Path]]] = {
     "gunicorn-sync": gunicorn("sync"),
-    "gunicorn-gthread": gunicorn("gthread", "--threads", "4"),
+    "gunicorn-gthread": gunicorn("gthread", "--threads", "4", "--keep-alive", "60"),
     "uvicorn": lambda port: [python(), "-m", "integration.programs.server_uvicorn", str(port)],
     "node": lambda port: [tool("node", "nodejs"), SOURCES / "server.mjs", str(port)],
     "go": lambda port: [go_program("server.go"), str(port)],
