@@ -173,7 +173,7 @@ class Flow:
     def _announce_early(self, out: list[Message]) -> bool:
         """A request whose head is not complete is answered: 408, 414, 431."""
         half = self._client
-        if half.step is not Flow._head or half.message is not None or half.pending.find(b"\n") < 0:
+        if half.step is not Flow._head or half.message is not None:
             return False
         begun = self._begun(half, out)
         if begun is None:
@@ -185,9 +185,9 @@ class Flow:
     def _begun(self, half: Half, out: list[Message]) -> tuple[Message, int] | None:
         """The message whose head is pending, and its length by its headers, from the lines that are whole; None where
         they tell of none."""
-        head = whole_lines(bytes(half.pending))
-        if not head:
+        if half.pending.find(b"\n") < 0:
             return None
+        head = whole_lines(bytes(half.pending))
         end = half.begin + len(half.pending)
         if half.side is Side.CLIENT:
             method, target, version, headers, length, _ = self._heads.request(head)

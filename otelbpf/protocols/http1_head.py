@@ -248,7 +248,7 @@ def _text(value: bytes) -> str:
 
 
 def whole_lines(begun: bytes) -> bytes:
-    """A head that was cut, as a head of the lines that are known whole; nothing where not even its first line is.
+    """A head that was cut behind its first line or later, as a head of the lines that are known whole.
 
     The last line counts only if what follows is known to be no continuation of it (obs-fold, RFC 9112 section 5.2).
     """
@@ -256,4 +256,4 @@ def whole_lines(begun: bytes) -> bytes:
     if rest[:1] in (b"", b" ", b"\t"):
         while len(lines) > 1 and lines.pop()[:1] in (b" ", b"\t"):
             continue
-    return b"\n".join([*lines, b"\r\n"]) if lines else b""
+    return b"\n".join([*lines, b"\r\n"])

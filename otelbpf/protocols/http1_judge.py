@@ -65,9 +65,7 @@ def judge_trailers(block: bytes) -> None:
     connection = h11.Connection(h11.SERVER)
     connection.receive_data(_CHUNKED_HEAD)
     connection.next_event()
-    event = _ask(connection, block)
-    if not isinstance(event, h11.EndOfMessage):
-        raise ProtocolError("not trailers")
+    _ask(connection, block)
 
 
 def _first(head: bytes) -> bytes:

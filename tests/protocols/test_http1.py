@@ -321,6 +321,15 @@ def test_less_than_a_first_line_is_no_request(data: bytes) -> None:
     assert Listener().receive(C, data).close().messages == []
 
 
+@pytest.mark.parametrize("data", [b"what is this\r\n", b"GET / HTTP/1.1\r\nHost : h\r\nA"])
+def test_half_a_head_that_is_no_request_is_refused_by_the_close(data: bytes) -> None:
+    """Its whole lines are judged as those of any head."""
+    listener = Listener().receive(C, data)
+    assert listener.error is None
+    listener.close()
+    assert (listener.messages, listener.error is None) == ([], False)
+
+
 def test_an_interim_response_alone_is_no_answer() -> None:
     """Nor is half of one."""
     for data in (b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.1 100 Continue\r\nX"):

@@ -84,6 +84,17 @@ def test_what_is_no_chunk_is_refused(data: str) -> None:
             feed(chunked(), data + "hello\r\n", step)
 
 
+@pytest.mark.parametrize(
+    "end", ["0\r\n\r\n", "0\r\n\n", "0\r\nA: b\n\n", "0\r\nA: b\r\n\r\n", "00;x\r\nA: b\r\n c\r\n\r\n"]
+)
+def test_chunks_end_with_an_empty_line(end: str) -> None:
+    """Behind trailers or none, however it ends itself."""
+    for step in (1, len(end)):
+        body = chunked()
+        feed(body, end, step)
+        assert (body.done, body.size) == (True, 0)
+
+
 @pytest.mark.parametrize("line", ["5;" + "x" * 996 + "\r\n", "0\r\nA: " + "b" * 993 + "\r\n\r\n"])
 def test_the_limit_is_the_same_however_the_bytes_are_cut(line: str) -> None:
     """Exactly as much as is kept."""

@@ -172,6 +172,16 @@ def test_a_request_adrift_ends_where_the_next_one_begins() -> None:
     assert response.end == -1
 
 
+def test_both_sides_may_be_adrift() -> None:
+    """The last chunk of the answer ends both."""
+    parser = Http1()
+    (request,) = parser.receive(C, UPLOAD)
+    parser.lose(C, gap(5000))
+    (response,) = parser.receive(S, STREAM)
+    assert parser.lose(S, gap(7000, b"x" + LAST)) == [response, request]
+    assert (request.end, response.end) == (len(UPLOAD) + 5000, len(STREAM) + 7000)
+
+
 def test_an_answer_to_a_request_that_was_not_seen_ends_the_parser() -> None:
     """The gap in the upload hid one: what follows cannot be paired."""
     parser = Http1()

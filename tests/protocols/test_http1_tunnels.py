@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from otelbpf.protocols.base import Gap, Side
+from otelbpf.protocols.base import Gap, Incomplete, Side
 from otelbpf.protocols.http1 import Http1
 from tests.protocols.conversations import Listener
 
@@ -103,3 +103,25 @@ def test_what_could_not_be_held_costs_only_a_refused_tunnel(how: str) -> None:
         listener.receive(S, answer)
         assert (listener.error is not None) is fails
         assert [m.method for m in listener.messages] == ["CONNECT", "CONNECT"]
+
+
+def test_a_connect_may_have_a_body() -> None:
+    """By its headers; refused in the middle of it, or behind it, what follows is HTTP."""
+    for early in (0, 3, 5):
+        parser = Http1()
+        head = CONNECT[:-2] + b"Content-Length: 5\r\n\r\n"
+        (connect,) = parser.receive(C, head + b"hello"[:early])
+        (refused,) = parser.receive(S, b"HTTP/1.1 403 No\r\nContent-Length: 0\r\n\r\n")
+        found = parser.receive(C, b"hello"[early:] + GET)
+        assert [m.begin for m in found[-1:]] == [connect.end]
+        assert (connect.end, connect.body_size, refused.method) == (len(head) + 5, 5, "CONNECT")
+
+
+def test_a_switch_cuts_off_a_request_whose_head_is_not_complete() -> None:
+    """Nobody switches before the request is complete; if it happens, the request says what it lacks."""
+    parser = Http1()
+    parser.receive(C, b"GET / HTTP/1.1\r\nHost: h\r\nUpg")
+    request, response, ended = parser.receive(S, SWITCHING)
+    assert ended is request
+    assert (request.end, request.incomplete, response.upgrade) == (28, Incomplete.CLOSED, True)
+    assert parser.opaque
