@@ -20,7 +20,7 @@ from otelbpf.identity.directory import Directory
 from otelbpf.sources.base import Source
 from otelbpf.telemetry.ledger import Ledger, Lost
 from otelbpf.tracing.builder import Builder
-from otelbpf.tracing.conventions.http import WANTED_HEADERS
+from otelbpf.tracing.conventions.http import NO_HEADERS, NamedHeaders
 from otelbpf.tracing.correlate import Correlator
 from otelbpf.tracing.ids import IdGenerator
 from otelbpf.tracing.redact import SECRET_KEYS, Redactor
@@ -51,11 +51,14 @@ class Pipeline:
         head_limit: int = 65536,
         sample: Decide | None = None,
         secret_keys: Iterable[str] = SECRET_KEYS,
+        request_headers: Iterable[str] = (),
+        response_headers: Iterable[str] = (),
         resource_extra: Sequence[tuple[str, str]] = (),
         traced: Callable[[Identity], bool] | None = None,
         seed: int | None = None,
     ) -> None:
-        """`traced` tells whether a process belongs to those asked for; its requests are left out, counted, otherwise.
+        """`request_headers`, `response_headers`: lower-case names of headers to report; their secrets stay secret.
+        `traced` tells whether a process belongs to those asked for; its requests are left out, counted, otherwise.
         `seed` makes ids repeatable."""
         ids = IdGenerator(seed)
         self._ledger = ledger
@@ -64,6 +67,10 @@ class Pipeline:
         self._max_open = max_open_exchanges
         self._head_limit = head_limit
         self._traced = traced
+        named_headers = (
+            NamedHeaders(request_headers, response_headers) if request_headers or response_headers else NO_HEADERS
+        )
+        self._wanted = named_headers.wanted
         self._directory = Directory(Resource, extra=resource_extra)
         self._correlator = Correlator(ids)
         self._builder = Builder(
@@ -73,6 +80,7 @@ class Pipeline:
             redactor=Redactor(secret_keys),
             resource_of=self._directory.resource_of,
             correlator=self._correlator,
+            named_headers=named_headers,
         )
         self._tracker = Tracker(
             ledger=ledger, max_connections=max_connections, mute=source.mute, evicted=self._on_evicted
@@ -208,7 +216,7 @@ class Pipeline:
             ledger=self._ledger,
             head_limit=self._head_limit,
             max_open=self._max_open,
-            wanted=WANTED_HEADERS,
+            wanted=self._wanted,
         )
         connection.attachment = session
         return session

@@ -243,6 +243,6 @@ class FakeKernel:
 def attributes(span: Span) -> dict[str, object]:
     """A span's attributes by name; a name that stands twice fails."""
     pairs = (*span.attributes, *span.shared.attributes)
-    found = dict(pairs)
+    found: dict[str, object] = dict(pairs)
     assert len(found) == len(pairs), pairs
     return found

@@ -69,6 +69,8 @@ def trace(
         head_limit=settings.limits.head_bytes,
         sample=make_sampler(settings.sampling.sampler, str(settings.sampling.ratio)),
         secret_keys=settings.redaction.query_keys,
+        request_headers=settings.redaction.request_headers,
+        response_headers=settings.redaction.response_headers,
         resource_extra=tuple(settings.resource.attributes.items()),
         traced=matcher(settings.filters.executables),
     )

@@ -16,7 +16,7 @@ MAX_HELD = 256
 """Records that may wait behind a hole."""
 
 # An IntFlag member's operators are calls into Python.
-_SENT = int(Flag.SENT)
+_SENT, _JOINED = int(Flag.SENT), int(Flag.JOINED)
 
 
 class Connection:
@@ -60,7 +60,7 @@ class Connection:
     @property
     def joined(self) -> bool:
         """The socket was open before the probes were."""
-        return bool(self.flags & Flag.JOINED)
+        return bool(self.flags & _JOINED)
 
     def add_whole(self, event: Data) -> bool:
         """Take a record that is next in order and lacks nothing, so that its bytes are the one piece: nearly all are.

@@ -152,6 +152,8 @@ def _without_start(event: Data, skip: int) -> Data:
 
 def explain_holes(ledger: Ledger, holes: int, *, muted: int, ring_full: int, muted_as: Unseen = Unseen.MUTED) -> None:
     """Move bytes counted as holes to the reasons the kernel gave for them when the connection ended."""
+    if not holes:
+        return
     moved: Counter[Unseen] = Counter()
     for reason, size in ((muted_as, muted), (Unseen.RING_FULL, ring_full)):
         part = min(holes - moved.total(), size)

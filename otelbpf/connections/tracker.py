@@ -16,8 +16,10 @@ from otelbpf.events.wire import Flag, TcpState
 from otelbpf.telemetry.ledger import Ledger, Unseen
 
 _ERRORS = {111: "refused", 110: "timed_out", 104: "reset", 113: "unreachable", 101: "unreachable"}
-_REMOTE_FIN = frozenset((TcpState.CLOSE_WAIT, TcpState.CLOSING, TcpState.TIME_WAIT, TcpState.LAST_ACK))
-_LOCAL_FIN = frozenset((TcpState.FIN_WAIT1, TcpState.LAST_ACK))
+# Tuples and numbers: the hash and the operators of an enum's members are calls into Python.
+_REMOTE_FIN = (TcpState.CLOSE_WAIT, TcpState.CLOSING, TcpState.TIME_WAIT, TcpState.LAST_ACK)
+_LOCAL_FIN = (TcpState.FIN_WAIT1, TcpState.LAST_ACK)
+_ROLE = int(Flag.CLIENT | Flag.SERVER)
 
 
 class Tracker:
@@ -82,7 +84,7 @@ class Tracker:
         connection = self.find(event)
         if connection is None:
             return None
-        connection.flags |= event.flags & (Flag.CLIENT | Flag.SERVER)
+        connection.flags |= event.flags & _ROLE
         if new == TcpState.ESTABLISHED:
             connection.endpoints = event.endpoints
             if event.first_sent or event.first_received:

@@ -22,7 +22,7 @@ from otelbpf.errors import KernelError, PrivilegeError
 RETURNS_AT_ONCE: Final = 4096
 """What the kernel permits at most (KRETPROBE_MAXACTIVE_MAX)."""
 _TRACEFS: Final = (Path("/sys/kernel/tracing"), Path("/sys/kernel/debug/tracing"))
-_GROUP = re.compile(r"^[pr]\d*:(otelbpf_(\d+))/(\w+) ")
+_EVENT: Final = re.compile(r"[pr]\d*:(otelbpf_(\d+))/(\w+) ")
 _SYS_PERF_EVENT_OPEN: Final = 298  # x86_64
 _TRACEPOINT: Final = 2  # PERF_TYPE_TRACEPOINT
 _SET_BPF: Final = 0x40042408
@@ -106,41 +106,37 @@ def _attach(program: int, kind: str, event: str, function: str) -> int:
     return int(descriptor)
 
 
-def missed() -> int:
-    """Returns that found no place, of this process's events (the third column of kprobe_profile)."""
-    group = f"otelbpf_{os.getpid()}"
-    return sum(count for owner, count in _profile() if owner == group)
+def missed(*, pid: int, folder: Path | None = None) -> int:
+    """Calls of a collector's events that the kernel passed over, returns without a place above all."""
+    folder = folder or tracefs()
+    count = 0
+    # The profile names events without their group, but in the same order.
+    for line, row in zip(_lines(folder / "kprobe_events"), _lines(folder / "kprobe_profile"), strict=False):
+        match = _EVENT.match(line)
+        fields = row.split()
+        if match and int(match[2]) == pid and fields[0] == match[3]:
+            count += int(fields[2])
+    return count
 
 
-def _profile() -> Iterator[tuple[str, int]]:
-    # The profile names events without their group; event names carry no pid, so the list tells whose they are.
-    folder = tracefs()
-    groups = [match[1] for line in _lines(folder / "kprobe_events") if (match := _GROUP.match(line))]
-    rows = [line.split() for line in _lines(folder / "kprobe_profile")]
-    names = [match[3] for line in _lines(folder / "kprobe_events") if (match := _GROUP.match(line))]
-    counts = {row[0]: int(row[2]) for row in rows if len(row) == 3}
-    for group, name in zip(groups, names, strict=True):
-        yield group, counts.get(name, 0)
-
-
-def remove(events: Iterable[str]) -> None:
+def remove(events: Iterable[str], *, folder: Path | None = None) -> None:
     """Remove events made by `attach`, once their descriptors are closed; harmless where they are gone."""
     for event in events:
         with contextlib.suppress(OSError):
-            _write(tracefs(), f"-:{event}")
+            _write(folder or tracefs(), f"-:{event}")
 
 
-def remove_abandoned() -> list[str]:
+def remove_abandoned(*, folder: Path | None = None, proc: Path = Path("/proc")) -> list[str]:
     """Remove what collectors that ended without cleaning up have left; the events removed."""
-    removed = []
+    abandoned = []
     with contextlib.suppress(OSError, KernelError):
-        for line in _lines(tracefs() / "kprobe_events"):
-            match = _GROUP.match(line)
-            if match and not Path(f"/proc/{match[2]}").exists():
-                event = f"{match[1]}/{match[3]}"
-                remove([event])
-                removed.append(event)
-    return removed
+        folder = folder or tracefs()
+        for line in _lines(folder / "kprobe_events"):
+            match = _EVENT.match(line)
+            if match and not (proc / match[2]).exists():
+                abandoned.append(f"{match[1]}/{match[3]}")
+        remove(abandoned, folder=folder)
+    return abandoned
 
 
 def _lines(path: Path) -> list[str]:

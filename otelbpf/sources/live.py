@@ -169,7 +169,7 @@ class LiveSource:
             counts.append((sum(pair[0] for pair in pairs), sum(pair[1] for pair in pairs)))
         if self._attachment.tier == "kprobe":
             events, count = counts[wire.Loss.NO_ENTRY]
-            counts[wire.Loss.NO_ENTRY] = (events + kprobes.missed(), count)
+            counts[wire.Loss.NO_ENTRY] = (events + kprobes.missed(pid=os.getpid()), count)
         return tuple(counts)
 
     def _attach(self, tier: str, ring_bytes: int, max_sockets: int, probes: Path | None) -> Attachment:

@@ -36,6 +36,7 @@ class Builder:
         redactor: Redactor,
         resource_of: ResourceOf,
         correlator: Correlator,
+        named_headers: http.NamedHeaders = http.NO_HEADERS,
     ) -> None:
         self._ledger = ledger
         self._ids = ids
@@ -43,6 +44,7 @@ class Builder:
         self._redactor = redactor
         self._resource_of = resource_of
         self._correlator = correlator
+        self._named_headers = named_headers
         self._conversations: dict[bytes, http.Conversation] = {}
         self.clock_offset_ns = 0
         """What makes Unix time of the source's time."""
@@ -59,7 +61,7 @@ class Builder:
             return None
         conversation = self._conversations.get(connection.key)
         if conversation is None:
-            conversation = http.Conversation(parse_endpoints(connection.endpoints))
+            conversation = http.Conversation(parse_endpoints(connection.endpoints), self._named_headers)
             self._conversations[connection.key] = conversation
         status, error_type = http.status(exchange, kind)
         attributes, shared = conversation.describe(exchange, self._redactor, error_type)

@@ -48,6 +48,7 @@ SECRET_KEYS = (
 )
 """Default list of secret-looking query keys."""
 
+_SECRET_HEADERS = frozenset(("authorization", "proxy-authorization", "cookie", "set-cookie"))
 _WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
 _USER_INFO = re.compile(r"(?<=://)[^/?#@]*@")
 _MAX_KNOWN = 4096
@@ -81,6 +82,10 @@ class Redactor:
             url = _USER_INFO.sub(f"{REDACTED}:{REDACTED}@", url)
         head, question, query = url.partition("?")
         return f"{head}?{self.query(query)}" if question else url
+
+    def header(self, name: str, value: str) -> str:
+        """A header's value, unless its name (lower case) says that it is a secret."""
+        return REDACTED if name in _SECRET_HEADERS or self._is_secret(name) else value
 
     def _is_secret(self, key: str) -> bool:
         known = self._known.get(key)

@@ -8,6 +8,7 @@ A client sends the same headers again and again over a connection, so what follo
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import lru_cache
 
 from otelbpf.connections.address import Endpoints
@@ -45,13 +46,38 @@ def status(exchange: Exchange, kind: Kind) -> tuple[Status, str]:
     return Status.ERROR, str(code)
 
 
+class NamedHeaders:
+    """The headers that were asked for by name (lower case): `http.request.header.NAME`, `http.response.header.NAME`."""
+
+    def __init__(self, request: Iterable[str] = (), response: Iterable[str] = ()) -> None:
+        self.request = frozenset(request)
+        self.response = frozenset(response)
+
+    @property
+    def wanted(self) -> frozenset[str]:
+        """Every header a parser has to keep."""
+        return WANTED_HEADERS | self.request | self.response
+
+    def of_request(self, message: Message, redactor: Redactor) -> Attributes:
+        """Those a request has."""
+        return _named("http.request.header", self.request, message, redactor)
+
+    def of_response(self, message: Message, redactor: Redactor) -> Attributes:
+        """Those a response has."""
+        return _named("http.response.header", self.response, message, redactor)
+
+
+NO_HEADERS = NamedHeaders()
+
+
 class Conversation:
     """The attributes of one connection's exchanges."""
 
-    __slots__ = ("_base", "_headers", "_method", "_shared", "_version", "endpoints")
+    __slots__ = ("_base", "_headers", "_method", "_named", "_shared", "_version", "endpoints")
 
-    def __init__(self, endpoints: Endpoints) -> None:
+    def __init__(self, endpoints: Endpoints, named: NamedHeaders = NO_HEADERS) -> None:
         self.endpoints = endpoints
+        self._named = named
         # What the last request of origin-form led to, and what it was.
         self._headers: dict[str, str] = {}
         self._method = self._version = ""
@@ -92,6 +118,10 @@ class Conversation:
             found.append(("otelbpf.request.incomplete", request.incomplete.value))
         if error_type:
             found.append(("error.type", error_type))
+        if self._named is not NO_HEADERS:
+            found += self._named.of_request(request, redactor)
+            if response is not None:
+                found += self._named.of_response(response, redactor)
         return tuple(found), shared
 
     def _share(self, exchange: Exchange) -> tuple[AttributeSet, str]:
@@ -130,6 +160,11 @@ class Conversation:
         literal = f"[{host}]" if ":" in host else host
         authority = literal if DEFAULT_PORTS.get(scheme) == number else f"{literal}:{number}"
         return AttributeSet(tuple(found)), f"{scheme}://{authority}"
+
+
+def _named(prefix: str, names: frozenset[str], message: Message, redactor: Redactor) -> Attributes:
+    headers = message.headers
+    return [(f"{prefix}.{name}", (redactor.header(name, headers[name]),)) for name in sorted(names) if name in headers]
 
 
 def _served(target: str, redactor: Redactor) -> Attributes:

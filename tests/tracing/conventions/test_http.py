@@ -39,7 +39,7 @@ def attributes(made: Exchange, connection: http.Conversation = ENDS) -> dict[str
     kind = Kind.SERVER if made.serving else Kind.CLIENT
     own, shared = connection.describe(made, Redactor(), http.status(made, kind)[1])
     pairs = (*own, *shared.attributes)
-    found = dict(pairs)
+    found: dict[str, object] = dict(pairs)
     assert len(found) == len(pairs)
     return found
 
@@ -189,3 +189,19 @@ def test_the_client_behind_a_proxy(headers: dict[str, str], client: str) -> None
 
     assert (found["client.address"], found["network.peer.address"]) == (client, "10.0.0.2")
     assert ("client.port" in found) == (client == "10.0.0.2")
+
+
+def test_named_headers_are_reported_and_their_secrets_are_not() -> None:
+    """Only those asked for, each as a list, as the conventions say."""
+    named = http.NamedHeaders(["x-tenant", "cookie", "x-api-key", "x-absent"], ["x-cache"])
+    made = exchange(headers={"x-tenant": "blue", "cookie": "id=1", "x-api-key": "k", "x-other": "o"})
+    assert made.response is not None
+    made.response.headers = {"x-cache": "HIT", "set-cookie": "id=2"}
+    own, _ = http.Conversation(ENDS.endpoints, named).describe(made, Redactor(), "")
+
+    assert {name: value for name, value in own if ".header." in name} == {
+        "http.request.header.x-tenant": ("blue",),
+        "http.request.header.cookie": ("REDACTED",),
+        "http.request.header.x-api-key": ("REDACTED",),
+        "http.response.header.x-cache": ("HIT",),
+    }
