@@ -43,8 +43,10 @@ static inline struct socket_entry *account(struct call *call, struct work *work,
 		entry->verdict = VERDICT_OWN;
 	meet_process(sk, entry, to, pid, tid);
 
-	sequence = direction == SENT ? tcp_write_sequence(sk) : tcp_copied_sequence(sk);
+	sequence = direction == SENT ? tcp_write_sequence(sk) : tcp_raw_copied_sequence(sk);
 	moved = offset_of(entry, direction, sequence) - entry->end[direction];
+	if (direction == RECEIVED && moved != (s64)call->length)
+		moved = offset_of(entry, direction, tcp_copied_sequence(sk)) - entry->end[direction];
 	if (entry->state == TCP_SYN_SENT || (direction == SENT && !entry->end[SENT] && moved < (s64)call->length)) {
 		/* TCP Fast Open (RFC 7413): the first bytes went with the SYN, before the base was noted. */
 		entry->base[direction] = sequence - call->length - (u32)entry->end[direction];
@@ -56,8 +58,8 @@ static inline struct socket_entry *account(struct call *call, struct work *work,
 	}
 	end = entry->end[direction] + moved;
 	begin = end - call->length;
-	if (sk_has_upper_layer(sk)) {
-		/* The call's length is that of the plain text; the stream's is what went by. */
+	if (moved != (s64)call->length && sk_has_upper_layer(sk)) {
+		/* The call's length is that of the plain text; the stream's, always another, is what went by. */
 		if (moved <= 0)
 			return 0;
 		begin = entry->end[direction];

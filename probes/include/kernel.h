@@ -145,10 +145,15 @@ static inline u32 tcp_arrived_sequence(u64 sk)
 	return read_u32(sk + OFFSET_TCP_SOCK_RCV_NXT) - fin;
 }
 
+static inline u32 tcp_raw_copied_sequence(u64 sk)
+{
+	return read_u32(sk + OFFSET_TCP_SOCK_COPIED_SEQ);
+}
+
 /* Behind the last byte the application took. tcp_recvmsg() steps over the FIN when it meets it. */
 static inline u32 tcp_copied_sequence(u64 sk)
 {
-	u32 copied = read_u32(sk + OFFSET_TCP_SOCK_COPIED_SEQ);
+	u32 copied = tcp_raw_copied_sequence(sk);
 	u32 arrived;
 
 	if (!tcp_fin_arrived(sk))
@@ -160,11 +165,6 @@ static inline u32 tcp_copied_sequence(u64 sk)
 static inline u64 task_leader(void)
 {
 	return read_u64((u64)bpf_get_current_task() + OFFSET_TASK_STRUCT_GROUP_LEADER);
-}
-
-static inline u32 task_flags(void)
-{
-	return read_u32((u64)bpf_get_current_task() + OFFSET_TASK_STRUCT_FLAGS);
 }
 
 /* The folder of the task's cgroup v2. The helper that gives the ancestors' ids came late to tracing programs. */

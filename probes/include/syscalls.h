@@ -39,6 +39,8 @@ struct batch {
 
 BPF_TABLE("lru_hash", u32, struct batch, batches, 4096);
 
+#define SAVED(name) (*(u64 *)(regs + __builtin_offsetof(struct pt_regs, name)))
+
 static inline u64 user_u64(u64 address)
 {
 	u64 value = 0;
@@ -81,47 +83,48 @@ static inline void use_batch(struct call *call, u64 vector, u64 count, int resul
 
 static inline void find_buffers(struct call *call, int result)
 {
-	struct pt_regs *saved = (struct pt_regs *)bpf_task_pt_regs((void *)bpf_get_current_task_btf());
-	struct pt_regs regs = {};
-	u32 flags = task_flags();
+	u64 task = (u64)bpf_get_current_task_btf();
+	u32 flags = *(u32 *)(task + OFFSET_TASK_STRUCT_FLAGS);
+	u64 regs;
 
+	/* The verifier knows both pointers' types, and lets their members be read without a helper. */
 	if (flags & (PF_IO_WORKER | PF_KTHREAD)) {
 		call->reason = flags & PF_IO_WORKER ? UNSEEN_IO_URING : UNSEEN_SYSCALL;
 		return;
 	}
-	bpf_probe_read_kernel(&regs, sizeof(regs), saved);
-	if (regs.cs == CODE_SEGMENT_32) {
+	regs = (u64)bpf_task_pt_regs((void *)task);
+	if (SAVED(cs) == CODE_SEGMENT_32) {
 		call->reason = UNSEEN_SYSCALL;
 		return;
 	}
-	switch (regs.orig_ax) {
+	switch (SAVED(orig_ax)) {
 	case NR_READ:
 	case NR_WRITE:
 	case NR_SENDTO:
 	case NR_RECVFROM:
-		call->base = regs.si;
-		call->left = regs.dx;
+		call->base = SAVED(si);
+		call->left = SAVED(dx);
 		break;
 	case NR_READV:
 	case NR_WRITEV:
 	case NR_PREADV2:
 	case NR_PWRITEV2:
-		call->vector = regs.si;
-		call->segments = regs.dx;
+		call->vector = SAVED(si);
+		call->segments = SAVED(dx);
 		break;
 	case NR_SENDMSG:
 	case NR_RECVMSG:
-		use_message(call, regs.si);
+		use_message(call, SAVED(si));
 		break;
 	case NR_SENDMMSG:
-		use_batch(call, regs.si, regs.dx, result);
+		use_batch(call, SAVED(si), SAVED(dx), result);
 		break;
 	case NR_RECVMMSG:
 		/* With a time limit the call may end at any message, unseen. */
-		if (regs.r8)
+		if (SAVED(r8))
 			call->reason = UNSEEN_SYSCALL;
 		else
-			use_batch(call, regs.si, regs.dx, result);
+			use_batch(call, SAVED(si), SAVED(dx), result);
 		break;
 	case NR_SENDFILE:
 	case NR_SPLICE:

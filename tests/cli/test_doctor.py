@@ -1,0 +1,68 @@
+"""What `otelbpf doctor` prints of what it found."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from click.testing import CliRunner
+
+from otelbpf.cli.doctor import doctor
+from otelbpf.sources import features
+from otelbpf.sources.features import Feature, Tier
+
+FEATURES = [
+    Feature("ring buffer", True, "one was made", "nothing can be traced", "", True),
+    Feature("tracefs", False, "not mounted", "no kprobe tier", "mount it", False),
+]
+
+
+def ask(monkeypatch: pytest.MonkeyPatch, tracepoint: bool, *arguments: str) -> tuple[int, str]:
+    """Exit status and output on a host where at most the tracepoint tier works."""
+    found = [
+        Tier("kprobe", False, "this kernel has no kprobes", ""),
+        Tier("tracepoint", tracepoint, "tried", "upgrade"),
+    ]
+    monkeypatch.setattr(features, "features", lambda: FEATURES)
+    monkeypatch.setattr(features, "tiers", lambda: found)
+    result = CliRunner().invoke(doctor, arguments, standalone_mode=False)
+    assert result.exception is None
+    return result.return_value, result.output
+
+
+def test_a_host_that_can_be_traced(monkeypatch: pytest.MonkeyPatch) -> None:
+    status, output = ask(monkeypatch, True)
+
+    assert status == 0
+    assert [" ".join(line.split()) for line in output.splitlines()] == [
+        "yes ring buffer one was made",
+        "no tracefs not mounted; costs: no kprobe tier; mount it",
+        "no kprobe tier this kernel has no kprobes",
+        "yes tracepoint tier tried",
+        "This host can be traced, by the tracepoint tier.",
+    ]
+
+
+def test_a_host_that_cannot(monkeypatch: pytest.MonkeyPatch) -> None:
+    status, output = ask(monkeypatch, False)
+
+    assert status == 1
+    assert output.splitlines()[-1] == "This host cannot be traced."
+    assert "tried; upgrade" in output
+
+
+def test_as_json(monkeypatch: pytest.MonkeyPatch) -> None:
+    status, output = ask(monkeypatch, True, "--json")
+    answer = json.loads(output)
+
+    assert status == 0
+    assert answer["works"] is True
+    assert [(tier["name"], tier["works"]) for tier in answer["tiers"]] == [("kprobe", False), ("tracepoint", True)]
+    assert answer["features"][1] == {
+        "name": "tracefs",
+        "works": False,
+        "found": "not mounted",
+        "costs": "no kprobe tier",
+        "remedy": "mount it",
+        "needed": False,
+    }

@@ -1,0 +1,51 @@
+"""What is read of tracefs and written to it, with files in its place."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from otelbpf.sources import kprobes
+
+EVENTS = """\
+p:kprobes/somebody_elses tcp_sendmsg
+p:otelbpf_11/tcp_sendmsg_p tcp_sendmsg
+r4096:otelbpf_11/tcp_recvmsg_r tcp_recvmsg
+r4096:otelbpf_12/tcp_recvmsg_r tcp_recvmsg
+"""
+PROFILE = """\
+  somebody_elses                                         900               90
+  tcp_sendmsg_p                                          100                1
+  tcp_recvmsg_r                                          200               22
+  tcp_recvmsg_r                                          300              333
+"""
+
+
+@pytest.fixture
+def tracefs(tmp_path: Path) -> Path:
+    (tmp_path / "kprobe_events").write_text(EVENTS)
+    (tmp_path / "kprobe_profile").write_text(PROFILE)
+    return tmp_path
+
+
+@pytest.mark.parametrize(("pid", "count"), [(11, 23), (12, 333), (13, 0)])
+def test_only_the_own_missed_calls_are_counted(tracefs: Path, pid: int, count: int) -> None:
+    assert kprobes.missed(pid=pid, folder=tracefs) == count
+
+
+def test_what_a_killed_collector_left_is_removed_and_nothing_else(tracefs: Path) -> None:
+    proc = tracefs / "proc"
+    (proc / "12").mkdir(parents=True)
+
+    assert kprobes.remove_abandoned(folder=tracefs, proc=proc) == [
+        "otelbpf_11/tcp_sendmsg_p",
+        "otelbpf_11/tcp_recvmsg_r",
+    ]
+    written = (tracefs / "kprobe_events").read_text().removeprefix(EVENTS)
+    assert written == "-:otelbpf_11/tcp_sendmsg_p\n-:otelbpf_11/tcp_recvmsg_r\n"
+
+
+def test_a_kernel_without_kprobes_has_nothing_to_remove(tmp_path: Path) -> None:
+    assert kprobes.remove_abandoned(folder=tmp_path) == []
+    assert kprobes.missed(pid=11, folder=tmp_path) == 0
