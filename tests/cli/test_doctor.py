@@ -21,7 +21,7 @@ def ask(monkeypatch: pytest.MonkeyPatch, tracepoint: bool, *arguments: str) -> t
     """Exit status and output on a host where at most the tracepoint tier works."""
     found = [
         Tier("kprobe", False, "this kernel has no kprobes", ""),
-        Tier("tracepoint", tracepoint, "tried", "upgrade"),
+        Tier("tracepoint", tracepoint, "tried", "" if tracepoint else "upgrade"),
     ]
     monkeypatch.setattr(features, "features", lambda: FEATURES)
     monkeypatch.setattr(features, "tiers", lambda: found)

@@ -7,15 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
-from otelbpf.errors import PrivilegeError
 from otelbpf.sources import privileges
 
 SCRIPT = """
-import pytest
-
-from otelbpf.errors import PrivilegeError
 from otelbpf.sources import privileges
 privileges.drop_privileges()
 print(privileges.effective())
@@ -49,25 +43,3 @@ def test_only_what_is_needed_is_kept() -> None:
     assert from_status(status, "CapPrm") == from_status(status, "CapEff") == before & kept
     assert from_status(status, "CapInh") == 0
     assert from_status(status, "NoNewPrivs") == 1
-
-
-@pytest.mark.parametrize(
-    ("held", "missing"),
-    [
-        ((), "CAP_BPF and CAP_PERFMON missing, needed to load the probes and to attach them"),
-        ((privileges.BPF,), "^CAP_PERFMON missing, needed to attach them and to read kernel memory; run as root"),
-        ((privileges.PERFMON,), "^CAP_BPF missing, needed to load the probes; run as root"),
-    ],
-)
-def test_what_is_missing_is_named(monkeypatch: pytest.MonkeyPatch, held: tuple[int, ...], missing: str) -> None:
-    monkeypatch.setattr(privileges, "effective", lambda: sum(1 << number for number in held))
-
-    with pytest.raises(PrivilegeError, match=missing):
-        privileges.require_tracing()
-
-
-@pytest.mark.parametrize("held", [(privileges.BPF, privileges.PERFMON), (privileges.SYS_ADMIN,)])
-def test_what_is_enough(monkeypatch: pytest.MonkeyPatch, held: tuple[int, ...]) -> None:
-    monkeypatch.setattr(privileges, "effective", lambda: sum(1 << number for number in held))
-
-    privileges.require_tracing()
