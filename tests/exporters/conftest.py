@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,6 +12,15 @@ import pytest
 import structlog
 
 from otelbpf.telemetry import log
+from otelbpf.telemetry.ledger import ExportAccount
+
+
+def await_failure(account: ExportAccount) -> None:
+    """Until an attempt has failed, however slow this machine is today."""
+    end = time.monotonic() + 30
+    while account.failures == 0:
+        assert time.monotonic() < end, "no attempt has failed"
+        time.sleep(0.005)
 
 
 class Words:

@@ -17,7 +17,7 @@ from otelbpf.exporters.base import Delivered, Exporter, Refused, Unavailable
 from otelbpf.exporters.build import build_exporters
 from otelbpf.exporters.file import FileSender, open_file
 from otelbpf.telemetry.ledger import Ledger, Lost
-from tests.exporters.conftest import Words
+from tests.exporters.conftest import Words, await_failure
 from tests.exporters.sample import VERSION, made
 
 
@@ -152,8 +152,8 @@ def test_a_full_disk_leaves_no_half_line_and_the_next_attempt_writes_it_whole(tm
 def test_a_disk_that_stays_full_is_told_once_and_counted(words: Words) -> None:
     exporter = _exporter("file:/dev/full")
     exporter.export(made(23))
-    exporter.flush(0.3)
-    exporter.shutdown(0.1)
+    await_failure(exporter.account)
+    exporter.shutdown(0.0)
 
     account = exporter.account
     assert (account.exported, dict(account.lost), account.balance()) == (0, {Lost.UNDELIVERED: 23}, 0)

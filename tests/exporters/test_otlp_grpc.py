@@ -19,7 +19,7 @@ from otelbpf.exporters.build import build_exporters
 from otelbpf.exporters.queue import QueuedExporter
 from otelbpf.telemetry.ledger import Ledger, Lost
 from tests.exporters.collector import GrpcAnswer, grpc_collector
-from tests.exporters.conftest import Words
+from tests.exporters.conftest import Words, await_failure
 from tests.exporters.sample import VERSION, made
 
 
@@ -169,8 +169,9 @@ def test_the_end_does_not_wait_for_a_hanging_backend() -> None:
 def test_nobody_there(words: Words) -> None:
     with grpc_collector() as (port, _):
         pass
-    with _exporter(f"http://127.0.0.1:{port}", end_seconds=0.1) as exporter:
+    with _exporter(f"http://127.0.0.1:{port}", end_seconds=0.0) as exporter:
         exporter.export(made(23))
+        await_failure(exporter.account)
     assert _columns(exporter) == (23, 0, {Lost.UNDELIVERED: 23}, 0)
     assert words.events() == ["exporter.unavailable", "exporter.undelivered"]
 
@@ -266,8 +267,9 @@ def test_tls_with_the_wrong_authority_delivers_nothing(
     if given == "stranger":
         variables["OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE"] = _file(tmp_path, "ca.pem", trustme.CA().cert_pem)
     with grpc_collector(credentials=_server_credentials(authority)) as (port, seen):
-        with _exporter(f"https://127.0.0.1:{port}", end_seconds=0.5, **variables) as exporter:
+        with _exporter(f"https://127.0.0.1:{port}", end_seconds=0.0, **variables) as exporter:
             exporter.export(made(23))
+            await_failure(exporter.account)
         assert seen.attempts == []
     assert _columns(exporter) == (23, 0, {Lost.UNDELIVERED: 23}, 0)
     assert words.events()[0] == "exporter.unavailable"
@@ -277,14 +279,16 @@ def test_tls_with_the_wrong_authority_delivers_nothing(
 def test_a_failing_handshake_is_told_in_our_words_only(authority: trustme.CA) -> None:
     """gRPC's core has a log of its own on standard error, without a limit; it is quiet."""
     program = """
-import sys
+import sys, time
 from otelbpf.exporters.build import build_exporters
 from otelbpf.telemetry.ledger import Ledger
 from tests.exporters.sample import made
 environment = {"OTEL_EXPORTER_OTLP_PROTOCOL": "grpc", "OTEL_EXPORTER_OTLP_ENDPOINT": sys.argv[1]}
 exporter = build_exporters(["otlp"], environment=environment, ledger=Ledger(), version="1")[0]
 exporter.export(made(23))
-exporter.shutdown(1.0)
+while not exporter.account.failures:
+    time.sleep(0.01)
+exporter.shutdown(0.1)
 print(dict(exporter.account.lost))
 """
     variables = {name: value for name, value in os.environ.items() if name != "GRPC_VERBOSITY"}
@@ -305,9 +309,12 @@ def test_a_server_that_wants_to_know_its_clients(shown: bool, authority: trustme
         variables["OTEL_EXPORTER_OTLP_CLIENT_KEY"] = _file(tmp_path, "key.pem", own.private_key_pem)
         variables["OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE"] = _file(tmp_path, "own.pem", own.cert_chain_pems[0])
     with grpc_collector(credentials=_server_credentials(authority, clients=True)) as (port, seen):
-        with _exporter(f"https://127.0.0.1:{port}", end_seconds=0.5, **variables) as exporter:
+        with _exporter(f"https://127.0.0.1:{port}", end_seconds=0.2, **variables) as exporter:
             exporter.export(made(23))
-            exporter.flush(10 if shown else 0.5)
+            if shown:
+                exporter.flush(10)
+            else:
+                await_failure(exporter.account)
         lost = {} if shown else {Lost.UNDELIVERED: 23}
         assert _columns(exporter) == (23, 23 if shown else 0, lost, 0)
         assert seen.kept == (list(range(23)) if shown else [])

@@ -17,7 +17,7 @@ from otelbpf.exporters.build import build_exporters
 from otelbpf.exporters.queue import QueuedExporter
 from otelbpf.telemetry.ledger import Ledger, Lost
 from tests.exporters.collector import HttpAnswer, http_collector, partial, protobuf_numbers, rpc_status
-from tests.exporters.conftest import Words
+from tests.exporters.conftest import Words, await_failure
 from tests.exporters.sample import VERSION, made
 
 
@@ -309,8 +309,9 @@ def test_tls_with_the_wrong_authority_delivers_nothing(
     if given == "stranger":
         variables["OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE"] = _file(tmp_path, "ca.pem", trustme.CA().cert_pem)
     with http_collector(tls=_server_tls(authority)) as (port, seen):
-        with _exporter(f"https://127.0.0.1:{port}", end_seconds=0.5, **variables) as exporter:
+        with _exporter(f"https://127.0.0.1:{port}", end_seconds=0.0, **variables) as exporter:
             exporter.export(made(23))
+            await_failure(exporter.account)
         assert seen.attempts == []
     assert _columns(exporter) == (23, 0, {Lost.UNDELIVERED: 23}, 0)
     assert "CERTIFICATE_VERIFY_FAILED" in words.lines()[0]["reason"]
@@ -327,9 +328,12 @@ def test_a_server_that_wants_to_know_its_clients(shown: str, authority: trustme.
         both = _file(tmp_path, "both.pem", own.private_key_pem, own.cert_chain_pems[0])
         variables["OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE"] = both
     with http_collector(tls=_server_tls(authority, clients=True)) as (port, seen):
-        with _exporter(f"https://127.0.0.1:{port}", end_seconds=0.5, **variables) as exporter:
+        with _exporter(f"https://127.0.0.1:{port}", end_seconds=0.2, **variables) as exporter:
             exporter.export(made(23))
-            exporter.flush(0.5 if shown == "none" else 10)
+            if shown == "none":
+                await_failure(exporter.account)
+            else:
+                exporter.flush(10)
         lost = {Lost.UNDELIVERED: 23} if shown == "none" else {}
         assert _columns(exporter) == (23, 0 if shown == "none" else 23, lost, 0)
         assert seen.kept == ([] if shown == "none" else list(range(23)))
