@@ -44,7 +44,8 @@ class Attachment:
         """What is attached: "function or tracepoint:program"."""
         self.maps = dict(zip(loaded.maps, descriptors, strict=False))
         self._programs = descriptors[len(loaded.maps) :]
-        self._events = loaded.events
+        self.events = loaded.events
+        """Kprobe events in tracefs that belong to it."""
 
     def __enter__(self) -> Attachment:
         return self
@@ -59,9 +60,9 @@ class Attachment:
         for descriptor in self._programs:
             os.close(descriptor)
         self._programs = []
-        if self._events:
-            kprobes.remove(self._events)
-            self._events = []
+        if self.events:
+            kprobes.remove(self.events)
+            self.events = []
 
     def close(self) -> None:
         """Detach and let the maps go; harmless when called twice."""

@@ -13,7 +13,7 @@ import fcntl
 import os
 import re
 import struct
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -22,7 +22,7 @@ from otelbpf.errors import KernelError, PrivilegeError
 RETURNS_AT_ONCE: Final = 4096
 """What the kernel permits at most (KRETPROBE_MAXACTIVE_MAX)."""
 _TRACEFS: Final = (Path("/sys/kernel/tracing"), Path("/sys/kernel/debug/tracing"))
-_EVENT: Final = re.compile(r"[pr]\d*:(otelbpf_(\d+))/(\w+) ")
+_EVENT: Final = re.compile(r"[pr]\d*:(otelbpf_(\d+)_\d+)/(\w+) ")
 _SYS_PERF_EVENT_OPEN: Final = 298  # x86_64
 _TRACEPOINT: Final = 2  # PERF_TYPE_TRACEPOINT
 _SET_BPF: Final = 0x40042408
@@ -65,7 +65,7 @@ def attach(
 ) -> Iterator[tuple[str, str, str, int]]:
     """Attach programs, by name, to the entries and returns of functions; yields (program's name, function, event,
     descriptor). Returns come first, so that no entry is noted whose return is not awaited."""
-    group = f"otelbpf_{os.getppid()}"
+    group = f"otelbpf_{os.getppid()}_{os.getpid()}"
     for kind, pairs in (("r", returns), ("p", entries)):
         for name, function in pairs:
             event = f"{group}/{function}_{kind}"
@@ -74,7 +74,7 @@ def attach(
 
 def attempt(program: int, function: str) -> None:
     """Attach a program to a function and let go of it. Raises KernelError or PrivilegeError."""
-    event = f"otelbpf_{os.getpid()}/attempt"
+    event = f"otelbpf_{os.getpid()}_0/attempt"
     try:
         os.close(_attach(program, "p", event, function))
     finally:
@@ -106,15 +106,15 @@ def _attach(program: int, kind: str, event: str, function: str) -> int:
     return int(descriptor)
 
 
-def missed(*, pid: int, folder: Path | None = None) -> int:
-    """Calls of a collector's events that the kernel passed over, returns without a place above all."""
+def missed(events: Collection[str], *, folder: Path | None = None) -> int:
+    """Calls of these events that the kernel passed over, returns without a place above all."""
     folder = folder or tracefs()
     count = 0
     # The profile names events without their group, but in the same order.
     for line, row in zip(_lines(folder / "kprobe_events"), _lines(folder / "kprobe_profile"), strict=False):
         match = _EVENT.match(line)
         fields = row.split()
-        if match and int(match[2]) == pid and fields[0] == match[3]:
+        if match and f"{match[1]}/{match[3]}" in events and fields[0] == match[3]:
             count += int(fields[2])
     return count
 

@@ -167,9 +167,9 @@ class LiveSource:
             value = maps.lookup(self._maps["losses"], reason.to_bytes(4, "little"), 16 * self._cpus) or b""
             pairs = list(struct.iter_unpack("<QQ", value))
             counts.append((sum(pair[0] for pair in pairs), sum(pair[1] for pair in pairs)))
-        if self._attachment.tier == "kprobe":
+        if self._attachment.events:
             events, count = counts[wire.Loss.NO_ENTRY]
-            counts[wire.Loss.NO_ENTRY] = (events + kprobes.missed(pid=os.getpid()), count)
+            counts[wire.Loss.NO_ENTRY] = (events + kprobes.missed(self._attachment.events), count)
         return tuple(counts)
 
     def _attach(self, tier: str, ring_bytes: int, max_sockets: int, probes: Path | None) -> Attachment:

@@ -10,9 +10,9 @@ from otelbpf.sources import kprobes
 
 EVENTS = """\
 p:kprobes/somebody_elses tcp_sendmsg
-p:otelbpf_11/tcp_sendmsg_p tcp_sendmsg
-r4096:otelbpf_11/tcp_recvmsg_r tcp_recvmsg
-r4096:otelbpf_12/tcp_recvmsg_r tcp_recvmsg
+p:otelbpf_11_5/tcp_sendmsg_p tcp_sendmsg
+r4096:otelbpf_11_5/tcp_recvmsg_r tcp_recvmsg
+r4096:otelbpf_12_6/tcp_recvmsg_r tcp_recvmsg
 """
 PROFILE = """\
   somebody_elses                                         900               90
@@ -29,9 +29,16 @@ def tracefs(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize(("pid", "count"), [(11, 23), (12, 333), (13, 0)])
-def test_only_the_own_missed_calls_are_counted(tracefs: Path, pid: int, count: int) -> None:
-    assert kprobes.missed(pid=pid, folder=tracefs) == count
+@pytest.mark.parametrize(
+    ("events", "count"),
+    [
+        (["otelbpf_11_5/tcp_sendmsg_p", "otelbpf_11_5/tcp_recvmsg_r"], 23),
+        (["otelbpf_12_6/tcp_recvmsg_r"], 333),
+        (["otelbpf_11_6/tcp_recvmsg_r"], 0),
+    ],
+)
+def test_only_the_own_missed_calls_are_counted(tracefs: Path, events: list[str], count: int) -> None:
+    assert kprobes.missed(events, folder=tracefs) == count
 
 
 def test_what_a_killed_collector_left_is_removed_and_nothing_else(tracefs: Path) -> None:
@@ -39,13 +46,13 @@ def test_what_a_killed_collector_left_is_removed_and_nothing_else(tracefs: Path)
     (proc / "12").mkdir(parents=True)
 
     assert kprobes.remove_abandoned(folder=tracefs, proc=proc) == [
-        "otelbpf_11/tcp_sendmsg_p",
-        "otelbpf_11/tcp_recvmsg_r",
+        "otelbpf_11_5/tcp_sendmsg_p",
+        "otelbpf_11_5/tcp_recvmsg_r",
     ]
     written = (tracefs / "kprobe_events").read_text().removeprefix(EVENTS)
-    assert written == "-:otelbpf_11/tcp_sendmsg_p\n-:otelbpf_11/tcp_recvmsg_r\n"
+    assert written == "-:otelbpf_11_5/tcp_sendmsg_p\n-:otelbpf_11_5/tcp_recvmsg_r\n"
 
 
 def test_a_kernel_without_kprobes_has_nothing_to_remove(tmp_path: Path) -> None:
     assert kprobes.remove_abandoned(folder=tmp_path) == []
-    assert kprobes.missed(pid=11, folder=tmp_path) == 0
+    assert kprobes.missed(["otelbpf_11_5/tcp_sendmsg_p"], folder=tmp_path) == 0
