@@ -7,17 +7,20 @@ import msgspec
 from otelbpf.protocols.base import Message
 
 
+UNSET = -1
+
+
 class Exchange(msgspec.Struct, gc=False):
-    """One request and what came back. Times are the source's nanoseconds; 0 where there is none."""
+    """One request and what came back. Times are the source's nanoseconds; UNSET where there is none yet."""
 
     request: Message
     pid: int
     """Process that read (server) or wrote (client) the request's first bytes."""
     request_first_ns: int
-    request_last_ns: int = 0
+    request_last_ns: int = UNSET
     response: Message | None = None
-    response_first_ns: int = 0
-    response_last_ns: int = 0
+    response_first_ns: int = UNSET
+    response_last_ns: int = UNSET
     error: str = ""
     """Why it did not come to a regular end: an errno name, or connection_closed."""
     serving: bool = True

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Sequence
 
 from otelbpf.connections.stream import Stream
-from otelbpf.exchanges.exchange import Exchange
+from otelbpf.exchanges.exchange import UNSET, Exchange
 from otelbpf.protocols.base import Incomplete, Message, Side
 from otelbpf.telemetry.ledger import Ledger
 
@@ -59,9 +59,12 @@ class Pairing:
             if self.verdict is not None:
                 break
             if waiting:
+                # By what was announced, not by what the messages know: they may be ahead of their announcements.
                 exchange = waiting[0]
                 response = exchange.response
-                if response is not None and response.end >= 0 and (exchange.request.end >= 0 or response.upgrade):
+                if response is None or exchange.response_last_ns == UNSET:
+                    continue
+                if exchange.request_last_ns != UNSET or response.upgrade:
                     done.append(waiting.popleft())
                     if waiting:
                         self.pipelines = True
@@ -81,7 +84,7 @@ class Pairing:
     def _request(self, message: Message, stream: Stream) -> None:
         waiting = self.open
         begin, end = message.begin, message.end
-        last_ns = stream.time_at(end - 1) if end >= 0 else 0
+        last_ns = stream.time_at(end - 1) if end >= 0 else UNSET
         if waiting and waiting[-1].request is message:
             waiting[-1].request_last_ns = last_ns
             return
@@ -114,5 +117,5 @@ class Pairing:
             exchange.response_last_ns = stream.time_at(end - 1 if end > message.begin else message.begin)
             if message.incomplete is Incomplete.CLOSED:
                 exchange.error = "connection_closed"
-        if message.upgrade and exchange.request.end < 0:
+        if message.upgrade and exchange.request_last_ns == UNSET:
             exchange.request_last_ns = exchange.response_first_ns

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from otelbpf.connections.connection import Connection
 from otelbpf.connections.stream import Piece, Stream
 from otelbpf.events.wire import Flag
-from otelbpf.exchanges.exchange import Exchange
+from otelbpf.exchanges.exchange import UNSET, Exchange
 from otelbpf.exchanges.pairing import Pairing, Verdict
 from otelbpf.protocols import detect
 from otelbpf.protocols.base import Gap, Message, ProtocolError, Side
@@ -29,6 +29,7 @@ STRIKES = 3
 MAX_EARLY = 16
 """Pieces of the server's side that may wait for the request they answer."""
 
+_CLIENT = int(Flag.CLIENT)
 _HTTP2_PREFACE = b"PRI * HTTP/2.0"
 _TLS_HANDSHAKE = b"\x16\x03"
 
@@ -76,7 +77,7 @@ class Session:
             ledger=ledger,
             max_open=max_open,
             in_step=not connection.joined,
-            serving=not connection.flags & Flag.CLIENT,
+            serving=not connection.flags & _CLIENT,
         )
         self.phase = Phase.LISTENING
         self.attention = False
@@ -167,9 +168,10 @@ class Session:
             response = exchange.response
             if error or not whole or response is None or response.end < 0:
                 exchange.error = error or "connection_closed"
-            exchange.request_last_ns = exchange.request_last_ns or self._connection.touched_ns
-            if response is not None:
-                exchange.response_last_ns = exchange.response_last_ns or self._connection.touched_ns
+            if exchange.request_last_ns == UNSET:
+                exchange.request_last_ns = self._connection.touched_ns
+            if response is not None and exchange.response_last_ns == UNSET:
+                exchange.response_last_ns = self._connection.touched_ns
         self._parser = None
         self.phase = Phase.OVER
         return done + closing
@@ -264,9 +266,13 @@ class Session:
         server = piece.sent is self._pairing.serving
         side = Side.SERVER if server else Side.CLIENT
         gap = piece.gap
+        # The parser wants to know of earlier bytes: a message has begun whose end is not known.
+        begun = not server and parser.needed_from(side) < piece.offset
         try:
             messages = parser.receive(side, piece.data) if gap is None else parser.lose(side, gap)
         except ProtocolError as error:
+            if gap is not None and begun and not self._awaits_body():
+                self._count_headless(Lost.GAP_IN_HEAD)
             return self._after_error(server, error, gap)
         done = self._finish(messages)
         self._stream(piece.sent).forget(parser.needed_from(side))
@@ -330,6 +336,10 @@ class Session:
         """It began like a request, and so counts as one."""
         self._ledger.requests_begun += 1
         self._ledger.spans_lost[reason] += 1
+
+    def _awaits_body(self) -> bool:
+        waiting = self._pairing.open
+        return bool(waiting) and waiting[-1].request.end < 0
 
     def _stream(self, sent: bool) -> Stream:
         return self._connection.sent if sent else self._connection.received

@@ -265,6 +265,20 @@ def test_a_body_beyond_the_budget_is_counted_not_seen() -> None:
     balanced(kernel)
 
 
+def test_a_head_cut_by_the_budget_is_one_span_that_says_so() -> None:
+    """Its end is inferred from the response's, and it is not reported a second time."""
+    kernel = FakeKernel()
+    request = b"GET /long HTTP/1.1\r\nHost: h\r\nCookie: " + b"c" * 20000 + b"\r\n\r\n"
+    socket = kernel.accept().receive(request, captured=8192)
+    socket.send(b"HTTP/1.0 200 OK\r\n\r\n").send(b"body").close()
+
+    (span,) = kernel.spans()
+    assert attributes(span)["otelbpf.request.incomplete"] == "head_beyond_limit"
+    assert (span.status, attributes(span)["http.response.body.size"]) == (Status.UNSET, 4)
+    assert kernel.ledger.requests_begun == 1
+    balanced(kernel)
+
+
 def test_a_body_sent_with_sendfile_does_not_hurt_its_exchange() -> None:
     """The length says where it ends."""
     kernel = FakeKernel()
