@@ -125,9 +125,10 @@ class Tally:
         self._served = nginx.served()
 
     def close(self, made: int) -> Account:
-        """The account, once the collector is idle; ends it. `made` are the requests of the load."""
+        """The account; ends the collector. `made` are the requests of the load."""
         # The two requests that ask for the count are traced like all others, and each counts itself.
         served = self._nginx.served() - self._served + 1
+        self._collector.wait_until_idle()
         ended = self._collector.end()
         arrived = self._sink.counts() - self._arrived if self._sink is not None and self._arrived is not None else None
         return account(

@@ -108,7 +108,7 @@ def _accounts(result: Result) -> Table:
 
 def number(value: float) -> str:
     """Three or four digits that mean something."""
-    if abs(value) >= 1000:
+    if abs(value) >= 1000 or value == int(value):
         return f"{value:,.0f}"
     return f"{value:.1f}" if abs(value) >= 100 else f"{value:.2f}"
 

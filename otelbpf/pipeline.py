@@ -159,7 +159,8 @@ class Pipeline:
         if connection is not None:
             if event.new_state == TcpState.ESTABLISHED and event.old_state != event.new_state:
                 self._correlator.note(connection)
-            self._end_streams(connection)
+            if connection.ending:
+                self._end_streams(connection)
             if over:
                 self._end(connection, event)
         if over:

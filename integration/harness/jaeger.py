@@ -83,7 +83,9 @@ class Jaeger:
 
     def _start(self) -> Running:
         config = self._folder / "jaeger.yaml"
-        running = Running([self._program, "--config", config], folder=self._folder, name="jaeger")
+        # Jaeger traces itself too, to the standard port, where another's backend may listen.
+        quiet = {"OTEL_TRACES_SAMPLER": "always_off"}
+        running = Running([self._program, "--config", config], folder=self._folder, name="jaeger", environment=quiet)
 
         def serving() -> bool:
             assert running.alive(), running.output()[-3000:]

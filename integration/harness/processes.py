@@ -23,11 +23,13 @@ SLOW = float(os.environ.get("INTEGRATION_SLOW", "1"))
 """How many times slower than bare metal this machine is: the guests, whose processor is emulated, set it."""
 
 
-def wait_for(what: str, condition: Callable[[], T | None], *, within_seconds: float = 20.0) -> T:
-    """The first true value of `condition`; an AssertionError naming `what` when the deadline passes."""
+def wait_for(
+    what: str, condition: Callable[[], T | None], *, within_seconds: float = 20.0, otherwise: Callable[[], object] = str
+) -> T:
+    """The first true value of `condition`; an AssertionError naming `what`, and `otherwise`, when the deadline passes."""
     deadline = time.monotonic() + within_seconds * SLOW
     while not (value := condition()):
-        assert time.monotonic() < deadline, f"waited {within_seconds * SLOW:.0f} s for {what}"
+        assert time.monotonic() < deadline, f"waited {within_seconds * SLOW:.0f} s for {what} {otherwise()}"
         time.sleep(0.005)
     return value
 

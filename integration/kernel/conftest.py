@@ -34,9 +34,18 @@ def do(worker: ProcessPoolExecutor) -> Run:
     return do
 
 
-@pytest.fixture(scope="module")
-def recorder(tier: str, do: Run) -> Iterator[Recorder]:
-    """A source without filters."""
-    recorder = Recorder(tier=tier)
-    yield recorder
-    recorder.close()
+@pytest.fixture(scope="session")
+def recorders() -> Iterator[dict[str, Recorder]]:
+    """Those without filters, by tier: compiling takes its time where the processor is emulated."""
+    made: dict[str, Recorder] = {}
+    yield made
+    for recorder in made.values():
+        recorder.close()
+
+
+@pytest.fixture
+def recorder(tier: str, recorders: dict[str, Recorder], do: Run) -> Recorder:
+    """A source without filters, running since some test before asked for it."""
+    if tier not in recorders:
+        recorders[tier] = Recorder(tier=tier)
+    return recorders[tier]

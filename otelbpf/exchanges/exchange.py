@@ -6,7 +6,6 @@ import msgspec
 
 from otelbpf.protocols.base import Message
 
-
 UNSET = -1
 
 

@@ -15,7 +15,7 @@ import random
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import msgspec
 
@@ -107,23 +107,38 @@ class QueuedExporter:
 
     def export(self, spans: Sequence[Span]) -> None:
         """Take these spans."""
-        if not spans:
-            return
         groups = self._encoder.encode(spans)
-        size_bytes = sum([group.size_bytes for group in groups]) + SPAN_OVERHEAD_BYTES * len(spans)
+        if not self._limits.patience_seconds:
+            self._take(groups)
+            return
+        for group in groups:
+            for piece in self._pieces(group):
+                self._take([piece])
+
+    def _pieces(self, group: Group) -> Iterator[Group]:
+        """The group in pieces of at most half a queue: what is larger has no room, however long one waits."""
+        if len(group.spans) > 1 and self._is_over(2 * len(group.spans), 2 * _cost(group)):
+            yield from self._pieces(group.split(len(group.spans) // 2))
+            yield from self._pieces(group)
+        else:
+            yield group
+
+    def _take(self, groups: Sequence[Group]) -> None:
+        count = sum([len(group.spans) for group in groups])
+        size_bytes = sum([_cost(group) for group in groups])
         account = self.account
         with self._changed:
             if self._limits.patience_seconds and not self._impatient:
-                self._wait_for_room(len(spans), size_bytes)
-            account.accepted += len(spans)
+                self._wait_for_room(count, size_bytes)
+            account.accepted += count
             if self._end_by is not None:
-                self._lose(Lost.UNDELIVERED, len(spans))
+                self._lose(Lost.UNDELIVERED, count)
                 return
             if not self._waiting:
                 self._due = self._clock() + self._limits.delay_seconds
                 self._changed.notify_all()
             self._waiting.extend(groups)
-            account.queued += len(spans)
+            account.queued += count
             account.queued_bytes += size_bytes
             self._drop_oldest()
             if self._is_batch_full():

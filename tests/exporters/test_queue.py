@@ -433,6 +433,17 @@ def test_with_patience_nothing_is_dropped() -> None:
     assert _columns(exporter.account) == (231, 231, {}, 0, 0)
 
 
+@pytest.mark.parametrize("bound", [{"queue_bytes": 100 * SPAN_COST}, {"queue_spans": 100}])
+def test_with_patience_a_flush_may_be_larger_than_the_queue(bound: dict[str, int]) -> None:
+    backend = Backend()
+    exporter = _exporter(backend, delay_seconds=60.0, patience_seconds=10.0, **bound)
+    exporter.export(made(2300))
+    exporter.shutdown(10)
+
+    assert backend.kept == list(range(2300))
+    assert _columns(exporter.account) == (2300, 2300, {}, 0, 0)
+
+
 def test_who_waits_for_room_does_not_wait_for_the_batch_to_fill() -> None:
     backend = Backend()
     exporter = _exporter(backend, queue_bytes=10 * SPAN_COST, delay_seconds=60.0, patience_seconds=10.0)

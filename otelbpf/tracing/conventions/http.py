@@ -26,6 +26,9 @@ WANTED_HEADERS = frozenset(
 )
 """Request headers the attributes are made from."""
 
+_SHAPING_HEADERS = ("host", "user-agent", "forwarded", "x-forwarded-for", "x-forwarded-proto")
+"""Those that shared attributes are made from."""
+
 Attributes = list[tuple[str, AttributeValue]]
 DEFAULT_PORTS = {"http": 80, "https": 443}
 
@@ -73,7 +76,7 @@ NO_HEADERS = NamedHeaders()
 class Conversation:
     """The attributes of one connection's exchanges."""
 
-    __slots__ = ("_base", "_headers", "_method", "_named", "_shared", "_version", "endpoints")
+    __slots__ = ("_base", "_headers", "_method", "_named", "_shaping", "_shared", "_version", "endpoints")
 
     def __init__(self, endpoints: Endpoints, named: NamedHeaders = NO_HEADERS) -> None:
         self.endpoints = endpoints
@@ -81,6 +84,7 @@ class Conversation:
         # What the last request of origin-form led to, and what it was.
         self._headers: dict[str, str] = {}
         self._method = self._version = ""
+        self._shaping: list[str | None] = []
         self._base = ""
         self._shared = NOTHING_SHARED
 
@@ -92,13 +96,11 @@ class Conversation:
         target = request.target
         if target.startswith("/"):
             if (
-                self._shared is NOTHING_SHARED
-                or request.headers is not self._headers
+                request.headers is not self._headers
                 or request.method != self._method
                 or request.version != self._version
             ):
-                self._headers, self._method, self._version = request.headers, request.method, request.version
-                self._shared, self._base = self._share(exchange)
+                self._renew(exchange)
             shared, base = self._shared, self._base
         else:
             shared, base = self._share(exchange)
@@ -123,6 +125,17 @@ class Conversation:
             if response is not None:
                 found += self._named.of_response(response, redactor)
         return tuple(found), shared
+
+    def _renew(self, exchange: Exchange) -> None:
+        """Share anew where something differs that the shared attributes are made of. An instrumented client's headers
+        are never the same (traceparent), and make the same attributes."""
+        request = exchange.request
+        self._headers, self._method, self._version = request.headers, request.method, request.version
+        role = "server" if exchange.serving else "client"
+        shaping = [role, request.method, request.version, *map(request.headers.get, _SHAPING_HEADERS)]
+        if shaping != self._shaping:
+            self._shaping = shaping
+            self._shared, self._base = self._share(exchange)
 
     def _share(self, exchange: Exchange) -> tuple[AttributeSet, str]:
         """What follows from the connection, the method and the headers; and for a client what url.full begins with."""

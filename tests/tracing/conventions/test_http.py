@@ -72,6 +72,31 @@ def test_a_server_span_has_what_the_conventions_require() -> None:
     }
 
 
+def test_what_is_shared_is_made_anew_only_where_it_differs() -> None:
+    """A new traceparent changes nothing that is shared; anything the shared attributes are made of does."""
+    connection = http.Conversation(parse_endpoints(encode_endpoints("10.0.0.1", 80, "10.0.0.2", 40000)))
+
+    def shared(headers: dict[str, str], **how: str) -> object:
+        return connection.describe(exchange(headers=headers, **how), Redactor(), "")[1]  # type: ignore[arg-type]
+
+    base = {"host": "a", "traceparent": "00-1"}
+    first = shared(base)
+    assert shared({**base, "traceparent": "00-2"}) is first
+    for changed in (
+        {"host": "b"},
+        {"user-agent": "c"},
+        {"forwarded": "for=10.9.8.7"},
+        {"x-forwarded-for": "10.9.8.6"},
+        {"x-forwarded-proto": "https"},
+    ):
+        assert shared(base) is not shared({**base, **changed})
+        assert attributes(exchange(headers={**base, **changed}), connection) == attributes(
+            exchange(headers={**base, **changed}),
+            http.Conversation(parse_endpoints(encode_endpoints("10.0.0.1", 80, "10.0.0.2", 40000))),
+        )
+    assert shared(base) is not shared(base, method="PUT")
+
+
 def test_a_client_span_has_the_full_url() -> None:
     """And no url.path, no client.address."""
     found = attributes(exchange("GET", "/a?q=1", serving=False, headers={"host": "shop.example"}))
