@@ -116,7 +116,7 @@ def test_jaeger_goes_away_and_comes_back(protocol: str, tier: str, folder: Path,
                 wait_for("export to resume", lambda: "during" in jaeger.services(), within_seconds=60)
                 ask("go", expect.file_plan(f"{run}c", url, 60, agent="go"), folder, name="after")
         last = {"nginx", "during", "after"}
-        wait_for("the last ones", lambda: jaeger.services() == last, otherwise=lambda: jaeger.services())
+        wait_for("the last ones", lambda: jaeger.services() == last, otherwise=jaeger.services)
         stored = {span.span_id for span in spans_of(jaeger, last)}
     sheet = balance.parse(collector.stderr())
     sheet.assert_balanced()

@@ -124,7 +124,7 @@ def test_a_server_killed_midway(tier: str, folder: Path, run: str) -> None:
         client = Asking("go", plan, folder, name="client-bereft")
         wait_for("four requests under way", lambda: server.running.output().count("30000 ms") == 4)
         server.running.stop(signal.SIGKILL)
-        client.running.wait()
+        wait_for("the client to notice", client.log.exists)
     expected = both_ends(whole, server)
     for request in plan:
         died = Answer(id=request.id, status=0, body=0, start_ns=client.started_ns, end_ns=0, peer="", error="")

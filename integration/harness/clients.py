@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import msgspec
 
 from integration.harness.plan import Answer, Request, read_log, write_plan
-from integration.harness.processes import Running, python
+from integration.harness.processes import Running, python, wait_for
 from integration.harness.programs import SOURCES, go_program, java_classes, tool
 
 
@@ -48,9 +49,8 @@ def java(*arguments: str | Path) -> list[str | Path]:
 
 
 def ask(client: str, requests: list[Request], folder: Path, *, concurrency: int = 8, name: str = "") -> Asked:
-    """Run `client` over the plan to its end; every request must have been answered."""
-    asking = Asking(client, requests, folder, concurrency=concurrency, name=name)
-    return asking.finished()
+    """Let `client` carry out the plan; every request must have been answered."""
+    return Asking(client, requests, folder, concurrency=concurrency, name=name).finished()
 
 
 class Asking:
@@ -65,26 +65,37 @@ class Asking:
         write_plan(self.plan, requests)
         argv = curl(requests, folder, self.name) if client == "curl" else ARGV[client](self.plan, self.log, concurrency)
         self.started_ns = time.time_ns()
-        self.running = Running(argv, folder=folder, name=self.name, environment={"OTEL_SERVICE_NAME": self.name})
+        # curl ends when it is done, perhaps before anyone could read its environment; its service is its name.
+        self.service = "curl" if client == "curl" else self.name
+        environment = {} if client == "curl" else {"OTEL_SERVICE_NAME": self.name}
+        self.running = Running(argv, folder=folder, name=self.name, environment=environment, stdin=subprocess.PIPE)
 
     def so_far(self) -> Asked:
         """Who asks, without any answers."""
-        return Asked(client=self.client, pid=self.running.pid, service=self.name, requests=self.requests, answers={})
+        return self._asked({})
+
+    def _asked(self, answers: dict[str, Answer]) -> Asked:
+        return Asked(
+            client=self.client, pid=self.running.pid, service=self.service, requests=self.requests, answers=answers
+        )
 
     def finished(self, *, within_seconds: float = 90.0) -> Asked:
-        """Wait for its end; a request without an answer is the workload's own failure."""
-        with self.running:
-            status = self.running.wait(within_seconds=within_seconds)
+        """Wait for its log; a request without an answer is the workload's own failure. The process stays on until
+        the collector has ended, so that whoever traces it can learn who it is."""
+
+        def done() -> bool:
+            assert self.client == "curl" or self.running.alive(), f"{self.name} ended:\n{self.running.output()[-3000:]}"
+            return self.log.exists() if self.client != "curl" else not self.running.alive()
+
+        wait_for(f"the log of {self.name}", done, within_seconds=within_seconds)
         if self.client == "curl":
+            assert self.running.wait() == 0, self.running.output()[-3000:]
             curl_log(self.running.output(), self.requests, self.log, self.started_ns)
-        assert status == 0, f"{self.name} ended with {status}:\n{self.running.output()[-3000:]}"
         answers = read_log(self.log)
         assert answers.keys() == {request.id for request in self.requests}, "a client lost requests of its plan"
         failed = [answer for answer in answers.values() if answer.error]
         assert not failed, f"{len(failed)} requests failed, the first: {failed[0]}"
-        return Asked(
-            client=self.client, pid=self.running.pid, service=self.name, requests=self.requests, answers=answers
-        )
+        return self._asked(answers)
 
 
 # curl reports its times as seconds since it began a transfer, and nothing of when that was: all it can say is that

@@ -89,6 +89,7 @@ class Collector:
     def finish(self, how: signal.Signals = signal.SIGTERM) -> None:
         """End it as a user would; it must drain and end with 0."""
         status = self.running.stop(how, within_seconds=30)
+        Running.release_all()
         assert status == 0, f"otelbpf ended with {status}:\n{self.stderr()[-4000:]}"
         assert "Traceback" not in self.stderr(), self.stderr()[-6000:]
 

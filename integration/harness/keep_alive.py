@@ -34,9 +34,8 @@ class KeepAlive:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self.running.process.stdin is not None:
-            self.running.process.stdin.close()
-        assert self.running.wait(within_seconds=20) == 0, self.running.output()
+        self.running.release()
+        assert self.running.wait() == 0, self.running.output()
 
     def _write(self, text: str) -> None:
         assert self.running.process.stdin is not None

@@ -26,7 +26,7 @@ SLOW = float(os.environ.get("INTEGRATION_SLOW", "1"))
 def wait_for(
     what: str, condition: Callable[[], T | None], *, within_seconds: float = 20.0, otherwise: Callable[[], object] = str
 ) -> T:
-    """The first true value of `condition`; an AssertionError naming `what`, and `otherwise`, when the deadline passes."""
+    """The first true value of `condition`; an AssertionError naming `what` and `otherwise` when the deadline passes."""
     deadline = time.monotonic() + within_seconds * SLOW
     while not (value := condition()):
         assert time.monotonic() < deadline, f"waited {within_seconds * SLOW:.0f} s for {what} {otherwise()}"
@@ -105,6 +105,18 @@ class Running:
                 if running.process.stdin is not None:
                     running.process.stdin.close()
         cls._all[:] = keep
+
+    def release(self) -> None:
+        """End its standard input, for which it stays."""
+        if self.process.stdin is not None and not self.process.stdin.closed:
+            self.process.stdin.close()
+            self.wait(within_seconds=20)
+
+    @classmethod
+    def release_all(cls) -> None:
+        """The same for everything that stays so."""
+        for running in cls._all:
+            running.release()
 
     @classmethod
     def at_work(cls) -> list[Running]:

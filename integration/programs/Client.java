@@ -73,7 +73,10 @@ public class Client {
         for (String line : Files.readAllLines(Path.of(arguments[0]))) tasks.add(() -> run(client, line));
         StringBuilder log = new StringBuilder();
         for (Future<String> line : pool.invokeAll(tasks)) log.append(line.get());
-        Files.writeString(Path.of(arguments[1]), log);
+        Path part = Path.of(arguments[1] + ".part");
+        Files.writeString(part, log);
+        Files.move(part, Path.of(arguments[1]));
+        System.in.readAllBytes(); // stays until its input ends
         pool.shutdown();
     }
 }

@@ -69,7 +69,7 @@ func run(client *http.Client, plan planned) (line answered) {
 func main() {
 	plan, err := os.ReadFile(os.Args[1])
 	must(err)
-	log, err := os.Create(os.Args[2])
+	log, err := os.Create(os.Args[2] + ".part")
 	must(err)
 	concurrency, err := strconv.Atoi(os.Args[3])
 	must(err)
@@ -108,4 +108,6 @@ func main() {
 		must(encoder.Encode(line))
 	}
 	must(log.Close())
+	must(os.Rename(os.Args[2]+".part", os.Args[2]))
+	io.Copy(io.Discard, os.Stdin) // stays until its input ends
 }

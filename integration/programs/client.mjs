@@ -1,5 +1,5 @@
 // Runs a plan with node's fetch (undici): its global pool, N requests at a time. Usage: client.mjs PLAN LOG N
-import { readFileSync, writeFileSync } from "node:fs";
+import { readFileSync, renameSync, writeFileSync } from "node:fs";
 
 const [planFile, logFile, concurrency] = process.argv.slice(2);
 const plan = readFileSync(planFile, "utf8").trim().split("\n").map((line) => JSON.parse(line));
@@ -34,4 +34,7 @@ const shared = plan.values();
 await Promise.all(Array.from({ length: Number(concurrency) }, () => worker(shared)));
 // 64-bit times are written as JSON numbers, which JSON.stringify would refuse.
 const text = (line) => JSON.stringify(line, (_, value) => (typeof value === "bigint" ? `<${value}>` : value));
-writeFileSync(logFile, log.map((line) => text(line).replace(/"<(\d+)>"/g, "$1") + "\n").join(""));
+writeFileSync(`${logFile}.part`, log.map((line) => text(line).replace(/"<(\d+)>"/g, "$1") + "\n").join(""));
+renameSync(`${logFile}.part`, logFile);
+process.stdin.resume(); // stays until its input ends
+process.stdin.on("end", () => process.exit(0));

@@ -3,7 +3,8 @@
 A plan is a file of JSON lines, one request each:   {"id", "method", "url", "body", "chunked", "headers"}
 A log is a file of JSON lines, one answer each:     {"id", "status", "body", "start_ns", "end_ns", "peer", "error"}
 Bodies are named by their size in bytes; times are Unix nanoseconds; `peer` is the answer's X-Peer header, in which
-the server tells its pid and the client's address and port as it saw them.
+the server tells its pid and the client's address and port as it saw them. A client stays until its standard input
+ends.
 """
 
 from __future__ import annotations
@@ -51,5 +52,9 @@ def plan() -> tuple[list[dict[str, Any]], int]:
 
 
 def write_log(lines: list[dict[str, Any]]) -> None:
-    """Leave the answers for whoever gave the plan."""
-    Path(sys.argv[2]).write_text("".join(json.dumps(line) + "\n" for line in lines))
+    """Leave the answers for whoever gave the plan, then stay until standard input ends: a process can be asked who it
+    is only while it lives."""
+    part = Path(sys.argv[2] + ".part")
+    part.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    part.rename(sys.argv[2])
+    sys.stdin.read()

@@ -100,8 +100,9 @@ class Session:
             return self.take_piece(Piece(sent, offset, data))
         # The common case, as short as can be: what `_speak` does.
         server = sent is pairing.serving
+        side = Side.SERVER if server else Side.CLIENT
         try:
-            messages = parser.receive(Side.SERVER if server else Side.CLIENT, data)
+            messages = parser.receive(side, data)
         except ProtocolError as error:
             return self._after_error(server, error, None)
         connection = self._connection
@@ -109,10 +110,11 @@ class Session:
         done: list[Exchange] = []
         if messages:
             done = self._finish(messages)
-            if messages[-1].end == stream.position:
+            last = messages[-1]
+            if last.end == stream.position and last.side is side:
                 stream.forget(stream.position)
                 return done
-        stream.forget(parser.needed_from(Side.SERVER if server else Side.CLIENT))
+        stream.forget(parser.needed_from(side))
         return done
 
     def take_piece(self, piece: Piece) -> list[Exchange]:
