@@ -4,7 +4,8 @@ import { readFileSync, renameSync, writeFileSync } from "node:fs";
 const [planFile, logFile, concurrency] = process.argv.slice(2);
 const plan = readFileSync(planFile, "utf8").trim().split("\n").map((line) => JSON.parse(line));
 const log = [];
-const now = () => BigInt(Math.round((performance.timeOrigin + performance.now()) * 1e6));
+// Whole milliseconds are what the wall clock offers here: a start is rounded down, an end up.
+const now = (roundUp) => BigInt(Date.now() + roundUp) * 1_000_000n;
 
 function* pieces(size) {
   for (let begin = 0; begin < size; begin += 1000) yield Buffer.alloc(Math.min(1000, size - begin), "x");
@@ -13,7 +14,7 @@ function* pieces(size) {
 async function run({ id, method, url, body: size, chunked, headers }) {
   let body = size ? Buffer.alloc(size, "x") : undefined;
   if (chunked) body = ReadableStream.from(pieces(size));
-  const line = { id, status: 0, body: 0, start_ns: now(), end_ns: 0n, peer: "", error: "" };
+  const line = { id, status: 0, body: 0, start_ns: now(0), end_ns: 0n, peer: "", error: "" };
   try {
     const response = await fetch(url, { method, headers, body, duplex: "half", redirect: "manual" });
     line.status = response.status;
@@ -22,7 +23,7 @@ async function run({ id, method, url, body: size, chunked, headers }) {
   } catch (error) {
     line.error = String(error.cause ?? error);
   }
-  line.end_ns = now();
+  line.end_ns = now(1);
   log.push(line);
 }
 
