@@ -142,6 +142,27 @@ def test_kernel_tls_is_counted_and_never_misread(recorder: Recorder, do: Run) ->
     assert client.sent == [Piece(0, b"plain"), Piece(5, b"", 18 + 1 + 16 + 5, Unseen.SYSCALL)]
 
 
+def test_io_uring_is_seen_where_the_kernel_shows_its_buffers(recorder: Recorder, do: Run) -> None:
+    """The kprobe tier has the buffer from the call itself; a system call that could be read there is none."""
+    found = do(workload.send_by_ring, workload.REQUEST)
+    if found is None:
+        pytest.skip("needs a kernel that allows io_uring")
+
+    unseen = Piece(0, b"", len(workload.REQUEST), Unseen.IO_URING)
+    seen = Piece(0, workload.REQUEST)
+    assert recorder.side(*found).sent == [seen if recorder.source.tier == "kprobe" else unseen]
+
+
+def test_a_call_of_a_32_bit_program_is_counted_and_never_misread(recorder: Recorder, do: Run) -> None:
+    found = do(workload.send_by_32_bit_call, workload.REQUEST)
+    if found is None:
+        pytest.skip("needs a kernel with CONFIG_IA32_EMULATION")
+
+    unseen = Piece(0, b"", len(workload.REQUEST), Unseen.SYSCALL)
+    seen = Piece(0, workload.REQUEST)
+    assert recorder.side(*found).sent == [seen if recorder.source.tier == "kprobe" else unseen]
+
+
 def test_sockets_other_than_tcp_are_left_alone(recorder: Recorder, do: Run) -> None:
     recorder.settle()
     before = len(recorder.events)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import pytest
 
 from integration.kernel import workload
 from integration.kernel.conftest import Run
+from integration.kernel.recorder import Recorder
 from otelbpf.events.decode import decode
 from otelbpf.events.types import Data, Losses, State
 from otelbpf.events.wire import Flag, Loss, TcpState
@@ -61,3 +63,17 @@ def test_an_end_without_room_is_told_when_there_is(tier: str, do: Run) -> None:
     source.close()
 
     assert [(end.sent, end.received) for end in ends] == [(size, 0)]
+
+
+def test_sockets_without_a_place_in_the_table_are_counted(tier: str, do: Run) -> None:
+    recorder = Recorder(tier=tier, max_sockets=8, pids=[do(os.getpid)])
+    connections, size = do(workload.many_exchanges, 23)
+    recorder.settle()
+    recorder.close()
+
+    told = sum(event.length for event in recorder.events if isinstance(event, Data))
+    counts = [event.counts for event in recorder.events if isinstance(event, Losses)][-1]
+    assert len(connections) == 23
+    assert 0 < told < size
+    # Sockets of other processes want places too.
+    assert told + counts[Loss.TABLE_FULL][1] >= size

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import mmap
 import os
 import signal
 import socket
@@ -501,3 +502,61 @@ def kernel_tls() -> Ports | None:
         client.send(b"GET / HTTP/1.1\r\n\r\n")
         read_exactly(server, 5 + 18 + 1 + 16)
         return ports(client, server)
+
+
+def send_by_ring(data: bytes) -> Ports | None:
+    """The client sends by io_uring(7); None where the host does not allow it."""
+    # struct io_uring_params: 40 bytes, then struct io_sqring_offsets {head, tail, mask, entries, flags, dropped, array}
+    parameters = ctypes.create_string_buffer(120)
+    ring = libc.syscall(425, 4, parameters)  # io_uring_setup
+    if ring < 0:
+        return None
+    _, tail_at, _, _, _, _, array_at = struct.unpack_from("<7I", parameters, 40)
+    with connection() as (client, server):
+        buffer = ctypes.create_string_buffer(data, len(data))
+        with mmap.mmap(ring, 4096, offset=0) as queue, mmap.mmap(ring, 4096, offset=0x10000000) as entries:
+            # struct io_uring_sqe: opcode SEND, flags, ioprio, fd, off, addr, len
+            struct.pack_into("<BBHiQQI", entries, 0, 26, 0, 0, client.fileno(), 0, ctypes.addressof(buffer), len(data))
+            struct.pack_into("<I", queue, array_at, 0)
+            struct.pack_into("<I", queue, tail_at, 1)
+            assert libc.syscall(426, ring, 1, 1, 1, None, 0) == 1  # io_uring_enter, and wait for it
+        os.close(ring)
+        read_exactly(server, len(data))
+        return ports(client, server)
+
+
+_CALL_32 = bytes.fromhex("53 89f8 89f3 4189c8 89d1 4489c2 cd80 5b c3")
+"""x86_64 machine code of int call(int eax, int ebx, int ecx, int edx): int 0x80, as 32-bit programs call the kernel."""
+
+
+def send_by_32_bit_call(data: bytes) -> Ports | None:
+    """The client sends by the system call interface of 32-bit programs; None where the kernel has none."""
+    low = 0x40  # MAP_32BIT: the interface takes no larger addresses
+    flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | low
+    with connection() as (client, server):
+        code = mmap.mmap(-1, 4096, flags=flags, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
+        code.write(_CALL_32)
+        memory = mmap.mmap(-1, 4096, flags=flags)
+        memory.write(data)
+        address = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+        call = ctypes.CFUNCTYPE(ctypes.c_int, *[ctypes.c_uint32] * 4)(ctypes.addressof(ctypes.c_char.from_buffer(code)))
+        child = os.fork()
+        if not child:
+            os._exit(0 if call(4, client.fileno(), address, len(data)) == len(data) else 1)
+        _, status = os.waitpid(child, 0)
+        if status:
+            return None
+        read_exactly(server, len(data))
+        return ports(client, server)
+
+
+def many_exchanges(count: int) -> tuple[list[Ports], int]:
+    """So many connections at once, a request and its answer on each; the bytes that both ends sent and received."""
+    with contextlib.ExitStack() as stack:
+        pairs = [stack.enter_context(connection()) for _ in range(count)]
+        for client, server in pairs:
+            client.send(REQUEST)
+            read_exactly(server, len(REQUEST))
+            server.send(RESPONSE)
+            read_exactly(client, len(RESPONSE))
+        return [ports(*pair) for pair in pairs], 2 * count * (len(REQUEST) + len(RESPONSE))
