@@ -39,7 +39,10 @@ class Attachment:
         if loaded.error:
             for descriptor in descriptors:
                 os.close(descriptor)
-            raise getattr(errors, loaded.error, errors.KernelError)(loaded.problem, loaded.remedy)
+            error = getattr(errors, loaded.error, errors.KernelError)(loaded.problem, loaded.remedy)
+            if loaded.details:
+                error.add_note(loaded.details)
+            raise error
         self.probes = loaded.attached
         """What is attached: "function or tracepoint:program"."""
         self.maps = dict(zip(loaded.maps, descriptors, strict=False))

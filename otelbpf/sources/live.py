@@ -7,6 +7,7 @@ when the source stops.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import struct
@@ -201,7 +202,9 @@ class LiveSource:
         yield encode_identity(identity)
         if self._traced:
             verdict = Verdict.TRACED if self._traced(identity) else Verdict.FILTERED
-            maps.update(self._maps["pids"], pid.to_bytes(4, "little"), verdict.to_bytes(4, "little"))
+            # Without room the process stays undecided: its records come, and whoever reads them decides.
+            with contextlib.suppress(OSError):
+                maps.update(self._maps["pids"], pid.to_bytes(4, "little"), verdict.to_bytes(4, "little"))
 
     def _last_words(self, *, at_end: bool) -> Iterator[bytes]:
         """State records that the kernel could not deliver; at the end also one for every socket still open."""

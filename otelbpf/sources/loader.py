@@ -27,8 +27,8 @@ from otelbpf.sources.flatten import flatten
 from otelbpf.sources.offsets import defines
 
 _DISTRIBUTION = Path("/usr/lib/python3/dist-packages/bcc")
-_BPF_PROG_ARRAY_UPDATE = 0
 _PAGE_BYTES = 4096
+_MAX_DETAILS = 8000
 
 MAPS = (
     "events",
@@ -79,6 +79,8 @@ class Loaded(msgspec.Struct, frozen=True, omit_defaults=True):
     error: str = ""
     problem: str = ""
     remedy: str = ""
+    details: str = ""
+    """What compiler and kernel said, for those who look for the cause."""
 
 
 def main() -> None:
@@ -94,9 +96,12 @@ def main() -> None:
             answer = Loaded(error=type(error).__name__, problem=error.problem, remedy=error.remedy)
         except Exception as error:  # noqa: BLE001 - its parent tells the user
             compiler_output.seek(0)
-            said = compiler_output.read().decode(errors="replace").strip()
-            problem = f"the probes could not be loaded: {error}"
-            answer = Loaded(error="KernelError", problem=problem, remedy=said[-4000:])
+            answer = Loaded(
+                error="KernelError",
+                problem=f"the probes of the {order.tier} tier could not be loaded ({error})",
+                remedy="try another --tier; --debug before the command shows what the kernel said",
+                details=compiler_output.read().decode(errors="replace")[-_MAX_DETAILS:],
+            )
     socket.send_fds(channel, [msgspec.json.encode(answer)], descriptors)
     sys.stdout.flush()
     # The descriptors live on in the other process; bcc would detach them one by one at exit.
