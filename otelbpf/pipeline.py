@@ -264,3 +264,5 @@ class Pipeline:
     def _forget(self, connection: Connection) -> None:
         self._early.pop(connection.key, None)
         self._builder.forget(connection)
+        # Session and connection know each other: apart, both go at once and without the garbage collector.
+        connection.attachment = None

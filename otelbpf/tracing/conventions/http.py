@@ -13,7 +13,7 @@ from functools import lru_cache
 
 from otelbpf.connections.address import Endpoints
 from otelbpf.exchanges.exchange import Exchange
-from otelbpf.protocols.base import Incomplete, Message
+from otelbpf.protocols.base import Message
 from otelbpf.tracing.redact import Redactor
 from otelbpf.tracing.span import NOTHING_SHARED, AttributeSet, AttributeValue, Kind, Status
 
@@ -105,18 +105,16 @@ class Conversation:
         else:
             shared, base = self._share(exchange)
         found = _served(target, redactor) if exchange.serving else _asked(target, base, redactor)
-        size = request.body_size
-        if size >= 0:
-            found.append(("http.request.body.size", size))
+        if request.body_size >= 0:
+            found.append(("http.request.body.size", request.body_size))
         if response is not None:
-            size = response.body_size
             found.append(("http.response.status_code", response.status))
-            if size >= 0:
-                found.append(("http.response.body.size", size))
+            if response.body_size >= 0:
+                found.append(("http.response.body.size", response.body_size))
             found.append(("otelbpf.time_to_first_byte_ns", exchange.response_first_ns - exchange.request_first_ns))
-            if response.incomplete is not Incomplete.NONE:
+            if response.incomplete:
                 found.append(("otelbpf.response.incomplete", response.incomplete.value))
-        if request.incomplete is not Incomplete.NONE:
+        if request.incomplete:
             found.append(("otelbpf.request.incomplete", request.incomplete.value))
         if error_type:
             found.append(("error.type", error_type))
@@ -181,6 +179,8 @@ def _named(prefix: str, names: frozenset[str], message: Message, redactor: Redac
 
 
 def _served(target: str, redactor: Redactor) -> Attributes:
+    if target.startswith("/") and "?" not in target and "#" not in target:
+        return [("url.path", target)]
     path, query = _path_and_query(target)
     found: Attributes = [("url.path", path)] if path else []
     if query:
@@ -191,6 +191,8 @@ def _served(target: str, redactor: Redactor) -> Attributes:
 def _asked(target: str, base: str, redactor: Redactor) -> Attributes:
     """url.full of the four forms of a target (RFC 9112 section 3.2); none for authority-form, which is no URL."""
     if target.startswith("/"):
+        if "?" not in target and "@" not in target:
+            return [("url.full", base + target)]
         full = base + target
     elif target == "*":
         full = base
