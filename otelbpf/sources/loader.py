@@ -12,6 +12,7 @@ import errno
 import importlib.util
 import os
 import platform
+import re
 import socket
 import sys
 import tempfile
@@ -29,6 +30,7 @@ from otelbpf.sources.offsets import defines
 _DISTRIBUTION = Path("/usr/lib/python3/dist-packages/bcc")
 _PAGE_BYTES = 4096
 _MAX_DETAILS = 8000
+_MAP_REFUSED = re.compile(r"could not open bpf map: (\w+), error: (.*)")
 
 MAPS = (
     "events",
@@ -96,16 +98,21 @@ def main() -> None:
             answer = Loaded(error=type(error).__name__, problem=error.problem, remedy=error.remedy)
         except Exception as error:  # noqa: BLE001 - its parent tells the user
             compiler_output.seek(0)
-            answer = Loaded(
-                error="KernelError",
-                problem=f"the probes of the {order.tier} tier could not be loaded ({error})",
-                remedy="try another --tier; --debug before the command shows what the kernel said",
-                details=compiler_output.read().decode(errors="replace")[-_MAX_DETAILS:],
-            )
+            answer = _explain(order, error, compiler_output.read().decode(errors="replace"))
     socket.send_fds(channel, [msgspec.json.encode(answer)], descriptors)
     sys.stdout.flush()
     # The descriptors live on in the other process; bcc would detach them one by one at exit.
     os._exit(0)
+
+
+def _explain(order: Order, error: Exception, said: str) -> Loaded:
+    """One line about an error that bcc did not explain to Python, only to standard error."""
+    problem = f"the probes of the {order.tier} tier could not be loaded ({error})"
+    remedy = "try another --tier; --debug before the command shows what the kernel said"
+    if refused := _MAP_REFUSED.search(said):
+        problem = f"the kernel refuses the map {refused[1]} ({refused[2]})"
+        remedy = "a smaller capture.ring_bytes or capture.sockets may help"
+    return Loaded(error="KernelError", problem=problem, remedy=remedy, details=said[-_MAX_DETAILS:])
 
 
 def _redirect_errors(descriptor: int) -> None:
