@@ -43,7 +43,7 @@ from tests.fake_kernel import FakeKernel, FakeSource
 CONNECTIONS = 64
 EXCHANGES = 100
 """Of each connection."""
-BATCH_RECORDS = 4096
+BATCH_RECORDS = 512
 """As the live source takes them from the ring."""
 
 WRK = b"GET /%d HTTP/1.1\r\nHost: 127.0.0.1:8080\r\n\r\n"

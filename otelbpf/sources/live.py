@@ -32,7 +32,8 @@ from otelbpf.sources.sockets import ENTRY, Life, Mark, SocketEntry, last_word
 
 _POLL_SECONDS: Final = 0.05
 _REPORT_NS: Final = 1_000_000_000
-_BATCH_RECORDS: Final = 4096
+_BATCH_RECORDS: Final = 512
+"""As many as the nearest caches hold together with the spans that come of them: 4096 cost a fifth more an exchange."""
 _FIRST: Final = bytes(4)
 _PROCESS: Final = int(wire.Kind.PROCESS)
 
