@@ -1,7 +1,8 @@
 """The kernel's ring buffer, mapped and walked: records as bytes, copied out once.
 
 The layout is documented at https://docs.kernel.org/bpf/ringbuf.html: one page with the consumer's position, one with
-the producer's, then the data, mapped twice in a row, so that no record is ever cut in two.
+the producer's, then the data, mapped twice in a row, so that no record is ever cut in two. Of the second time only as
+much is mapped as the longest record needs: mapped pages count as this process's memory.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ _BUSY: Final = 1 << 31
 _DISCARDED: Final = 1 << 30
 _LENGTH: Final = _DISCARDED - 1
 _HEADER_BYTES: Final = 8
+_LONGEST_BYTES: Final = 4 * _PAGE
+"""More than any record: a data record has at most 8 KiB (CHUNK in probes/include/work.h) behind its header."""
 _header = struct.Struct("<I").unpack_from
 
 
@@ -24,7 +27,8 @@ class Ring:
     def __init__(self, descriptor: int, size: int) -> None:
         self._size = size
         self._consumer = mmap.mmap(descriptor, _PAGE, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE, offset=0)
-        self._producer = mmap.mmap(descriptor, _PAGE + 2 * size, mmap.MAP_SHARED, mmap.PROT_READ, offset=_PAGE)
+        mapped = _PAGE + size + min(size, _LONGEST_BYTES)
+        self._producer = mmap.mmap(descriptor, mapped, mmap.MAP_SHARED, mmap.PROT_READ, offset=_PAGE)
         self._read_to = memoryview(self._consumer)[:8].cast("Q")
         self._written_to = memoryview(self._producer)[:8].cast("Q")
         self._data = memoryview(self._producer)[_PAGE:]
