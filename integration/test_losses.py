@@ -22,7 +22,9 @@ def test_every_request_of_a_load(tier: str, folder: Path, run: str) -> None:
     # A ring that holds all of it: what is asked here is whether anything is lost on the way behind it.
     big = {"OTELBPF_CAPTURE_RING_BYTES": "1GiB"}
     with Collector(folder, tier=tier, ports=[server.port], environment=big) as collector, server:
-        wrk = load.start_wrk(base_url("v4", server.port), f"/r/{run}", folder, connections=64, seconds=SECONDS)
+        wrk = load.start_wrk(
+            base_url("v4", server.port), f"/r/{run}", folder, connections=64, seconds=SECONDS, pause_ms=10
+        )
         sent, answered = load.totals(wrk)
     log = load.access_log(server)
     spans = collector.spans()
@@ -51,7 +53,7 @@ def test_bytes_are_those_the_server_counts(tier: str, folder: Path, run: str) ->
     server = servers.start("nginx", folder)
     pids = [word for pid in sorted(server.pids()) for word in ("--pid", str(pid))]
     with Collector(folder, *pids, tier=tier, ports=[server.port]) as collector, server:
-        wrk = load.start_wrk(base_url("v4", server.port), f"/r/{run}", folder, connections=8, seconds=1)
+        wrk = load.start_wrk(base_url("v4", server.port), f"/r/{run}", folder, connections=8, seconds=1, pause_ms=2)
         load.totals(wrk)
     log = load.access_log(server)
     sheet = balance.parse(collector.stderr())
@@ -76,10 +78,14 @@ def test_a_ring_too_small(what: str, tier: str, folder: Path, run: str) -> None:
     sheet.assert_balanced()
     events = sheet.lists["left out by the probes, events"]
     assert events["ring_full_data"] > 0, "the ring was not too small: this proves nothing"
-    # Each lost byte is in one account or the other: those of connections and those the kernel counted.
-    assert sheet.unseen["ring_full"] == sheet.lists["left out by the probes, bytes"]["ring_full_data"]
+    # Each byte for which the ring had no room is told by the socket's closing. Where that found no room either, its
+    # bytes are holes without a reason, or known to the kernel's own count alone.
+    told, counted = sheet.unseen["ring_full"], sheet.lists["left out by the probes, bytes"]["ring_full_data"]
+    if events.get("ring_full_state", 0) == 0:
+        assert (told, sheet.unseen.get("hole", 0)) == (counted, 0)
+    else:
+        assert told + sheet.unseen.get("hole", 0) <= counted
     assert load.strangers(log, [span for span in collector.spans() if span.kind == "SERVER"]) == []
-    assert "hole" not in sheet.unseen
 
 
 def test_a_table_too_small(tier: str, folder: Path, run: str) -> None:
@@ -87,7 +93,7 @@ def test_a_table_too_small(tier: str, folder: Path, run: str) -> None:
     server = servers.start("nginx", folder)
     small = {"OTELBPF_LIMITS_CONNECTIONS": "16"}
     with Collector(folder, tier=tier, ports=[server.port], environment=small) as collector, server:
-        wrk = load.start_wrk(base_url("v4", server.port), f"/r/{run}", folder, connections=48, seconds=1)
+        wrk = load.start_wrk(base_url("v4", server.port), f"/r/{run}", folder, connections=48, seconds=1, pause_ms=10)
         load.totals(wrk)
     sheet = balance.parse(collector.stderr())
     sheet.assert_balanced()
@@ -99,7 +105,7 @@ def test_ended_under_load(tier: str, folder: Path, run: str) -> None:
     """SIGTERM in the middle of a load: what was whole is exported, what was not is counted, all of it balances."""
     server = servers.start("nginx", folder)
     with server, Collector(folder, tier=tier, ports=[server.port]) as collector:
-        wrk = load.start_wrk(base_url("v4", server.port), f"/r/{run}", folder, connections=32, seconds=60)
+        wrk = load.start_wrk(base_url("v4", server.port), f"/r/{run}", folder, connections=32, seconds=60, pause_ms=10)
         with wrk:
             wait_for("spans", lambda: collector.spans_path.stat().st_size > 100_000)
             collector.finish()

@@ -31,11 +31,20 @@ class Logged(msgspec.Struct, frozen=True):
 
 
 def start_wrk(
-    url: str, prefix: str, folder: Path, *, connections: int, seconds: int, suffix: str = "", name: str = "wrk"
+    url: str,
+    prefix: str,
+    folder: Path,
+    *,
+    connections: int,
+    seconds: int,
+    suffix: str = "",
+    pause_ms: int = 0,
+    name: str = "wrk",
 ) -> Running:
-    """wrk at work for some seconds, asking for PREFIX/ID/SUFFIX."""
+    """wrk at work for some seconds, asking for PREFIX/ID/SUFFIX, each connection every so many milliseconds."""
     sizes = ["-t", "2", "-c", str(connections), "-d", f"{seconds}s", "--timeout", "30"]
-    argv: list[str | Path] = [tool("wrk", "wrk"), *sizes, "-s", SOURCES / "unique.lua", url, "--", prefix, suffix]
+    argv: list[str | Path] = [tool("wrk", "wrk"), *sizes, "-s", SOURCES / "unique.lua", url]
+    argv += ["--", prefix, suffix, str(pause_ms)]
     return Running(argv, folder=folder, name=name, environment={"OTEL_SERVICE_NAME": name})
 
 

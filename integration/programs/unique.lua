@@ -1,4 +1,5 @@
--- wrk with a path of its own for every request: PREFIX/THREAD-NUMBER/SUFFIX. Arguments: PREFIX SUFFIX.
+-- wrk with a path of its own for every request: PREFIX/THREAD-NUMBER/SUFFIX. Arguments: PREFIX SUFFIX
+-- PAUSE, the milliseconds a connection waits before each request.
 -- At the end: a line with the requests sent and the answers with status 200, over all threads.
 local threads = {}
 
@@ -8,7 +9,11 @@ function setup(thread)
 end
 
 function init(arguments)
-  prefix, suffix, asked, answered = arguments[1], arguments[2], 0, 0
+  prefix, suffix, pause, asked, answered = arguments[1], arguments[2], tonumber(arguments[3]), 0, 0
+end
+
+function delay()
+  return pause
 end
 
 function request()
