@@ -105,9 +105,12 @@ static inline void end(u64 sk, struct socket_entry *entry, u8 old_state)
 		entry->endpoints.local_port = from_network_order(read_u16(sk + OFFSET_INET_SOCK_INET_SPORT));
 	note_numbers(sk, entry, old_state);
 	entry->old_state = old_state;
-	if (entry->received < entry->arrived && !sk_is_orphan(sk)) {
-		/* The application may still read what had arrived: the end is told when the socket goes. */
-		entry->life = LIFE_UNREAD;
+	if (!sk_is_orphan(sk) && (entry->received < entry->arrived || entry->received != entry->end[RECEIVED] ||
+				  entry->sent != entry->end[SENT])) {
+		/* The application may still read what had arrived, or is in a call that moved bytes and has not returned
+		 * yet: the end is told when the socket goes.
+		 */
+		entry->life = LIFE_ENDING;
 		return;
 	}
 	tell_end(sk, entry);
@@ -176,13 +179,12 @@ int on_destroy(struct bpf_raw_tracepoint_args *ctx)
 		note_numbers(sk, entry, entry->state);
 		entry->old_state = entry->state;
 	}
-	if (entry->life == LIFE_UNREAD && entry->received < entry->end[RECEIVED])
+	if (entry->received < entry->end[RECEIVED])
 		entry->received = entry->end[RECEIVED];
+	if (entry->sent < entry->end[SENT])
+		entry->sent = entry->end[SENT];
 	if (entry->life != LIFE_CLOSED)
 		tell_end(sk, entry);
-	if (entry->life == LIFE_CLOSED)
-		sockets.delete(&sk);
-	else
-		entry->life = LIFE_GONE;
+	sockets.delete(&sk);
 	return 0;
 }

@@ -25,10 +25,11 @@ from otelbpf.sources.attach import Attachment
 from otelbpf.sources.cgroups import cgroup_id
 from otelbpf.sources.control import COMMAND, SETTINGS, Mode, Verdict
 from otelbpf.sources.host import describe_host
+from otelbpf.sources.last_words import LastWords
 from otelbpf.sources.privileges import drop_privileges
 from otelbpf.sources.processes import describe
 from otelbpf.sources.ring import Ring
-from otelbpf.sources.sockets import ENTRY, Life, Mark, SocketEntry, last_word
+from otelbpf.sources.sockets import Mark
 
 _POLL_SECONDS: Final = 0.05
 _REPORT_NS: Final = 1_000_000_000
@@ -79,7 +80,6 @@ class LiveSource:
         self._commanded = False
         self._losses = b""
         self._reported_ns = 0
-        self._lost_states = 0
         self._cpus = _possible_cpus()
         cgroup_ids = [cgroup_id(path) for path in cgroups]
         modes = (
@@ -104,6 +104,7 @@ class LiveSource:
         ):
             maps.update(self._maps[name], key, value)
         self._ring = Ring(self._maps["events"], ring_bytes)
+        self._last_words = LastWords(self._maps["sockets"], self._maps["untold"], self._ring)
         self._poll = select.epoll()
         self._poll.register(self._maps["events"], select.EPOLLIN)
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
@@ -136,7 +137,7 @@ class LiveSource:
         self._attachment.detach()
         while records := self._ring.read(_BATCH_RECORDS):
             yield self._complete(records)
-        yield [*self._last_words(at_end=True), self._clock_record(), self._losses_record()]
+        yield [*self._last_words.at_end(), self._clock_record(), self._losses_record()]
 
     def stop(self) -> None:
         """See sources.base.Source."""
@@ -191,7 +192,8 @@ class LiveSource:
         if now_ns - self._reported_ns >= _REPORT_NS:
             self._reported_ns = now_ns
             records += [self._clock_record(), self._losses_record()]
-            records += self._last_words(at_end=False)
+            self._last_words.look(self.losses()[wire.Loss.RING_FULL_STATE][0])
+        records += self._last_words.due()
         return records
 
     def _with_identity(self, record: bytes) -> Iterator[bytes]:
@@ -206,25 +208,6 @@ class LiveSource:
             # Without room the process stays undecided: its records come, and whoever reads them decides.
             with contextlib.suppress(OSError):
                 maps.update(self._maps["pids"], pid.to_bytes(4, "little"), verdict.to_bytes(4, "little"))
-
-    def _last_words(self, *, at_end: bool) -> Iterator[bytes]:
-        """State records that the kernel could not deliver; at the end also one for every socket still open."""
-        lost_states = self.losses()[wire.Loss.RING_FULL_STATE][0]
-        if not at_end and lost_states == self._lost_states:
-            return
-        self._lost_states = lost_states
-        now_ns = time.monotonic_ns()
-        descriptor = self._maps["sockets"]
-        for key in list(maps.keys(descriptor, 8, limit=1 << 23)):
-            value = maps.lookup(descriptor, key, ENTRY.size)
-            if value is None:
-                continue
-            entry = SocketEntry.parse(value)
-            if entry.to_be_told and (at_end or entry.life == Life.GONE):
-                yield last_word(key, entry, time_ns=now_ns)
-            if entry.life == Life.GONE:
-                # The pointer may be in use again by now: then that connection will be one joined midway.
-                maps.delete(descriptor, key)
 
     def _command(self, key: bytes, mark: Mark) -> None:
         socket, epoch_ns = struct.unpack("<QQ", key)

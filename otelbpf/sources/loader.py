@@ -35,6 +35,7 @@ _MAP_REFUSED = re.compile(r"could not open bpf map: (\w+), error: (.*)")
 MAPS = (
     "events",
     "sockets",
+    "untold",
     "settings",
     "losses",
     "commands",

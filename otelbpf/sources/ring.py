@@ -29,15 +29,15 @@ class Ring:
         self._consumer = mmap.mmap(descriptor, _PAGE, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE, offset=0)
         mapped = _PAGE + size + min(size, _LONGEST_BYTES)
         self._producer = mmap.mmap(descriptor, mapped, mmap.MAP_SHARED, mmap.PROT_READ, offset=_PAGE)
-        self._read_to = memoryview(self._consumer)[:8].cast("Q")
-        self._written_to = memoryview(self._producer)[:8].cast("Q")
+        self._read_position = memoryview(self._consumer)[:8].cast("Q")
+        self._written_position = memoryview(self._producer)[:8].cast("Q")
         self._data = memoryview(self._producer)[_PAGE:]
 
     def read(self, limit: int = 8192) -> list[bytes]:
         """At most `limit` records, in order; what they took is free again when this returns. A record still being
         written ends the list: it and those behind it come with a later call."""
         data, mask = self._data, self._size - 1
-        position, end = self._read_to[0], self._written_to[0]
+        position, end = self._read_position[0], self._written_position[0]
         records: list[bytes] = []
         while position < end and len(records) < limit:
             at = position & mask
@@ -48,17 +48,22 @@ class Ring:
             if not length & _DISCARDED:
                 records.append(bytes(data[at + _HEADER_BYTES : at + _HEADER_BYTES + size]))
             position += (size + _HEADER_BYTES + 7) & ~7
-        self._read_to[0] = position
+        self._read_position[0] = position
         return records
 
     @property
-    def waiting_bytes(self) -> int:
-        """Bytes written and not read yet."""
-        return int(self._written_to[0] - self._read_to[0])
+    def read_to(self) -> int:
+        """Bytes read since the ring was made."""
+        return int(self._read_position[0])
+
+    @property
+    def written_to(self) -> int:
+        """Bytes written since the ring was made, those being written included."""
+        return int(self._written_position[0])
 
     def close(self) -> None:
         """Unmap; harmless when called twice."""
-        for view in (self._read_to, self._written_to, self._data):
+        for view in (self._read_position, self._written_position, self._data):
             view.release()
         self._consumer.close()
         self._producer.close()

@@ -55,10 +55,8 @@ class Life(enum.IntEnum):
     """How far a socket is; enum life."""
 
     OPEN = 0
-    UNREAD = 1
+    ENDING = 1
     CLOSED = 2
-    UNTOLD = 3
-    GONE = 4
 
 
 class Mark(enum.IntFlag):
@@ -115,20 +113,20 @@ class SocketEntry(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def to_be_told(self) -> bool:
-        """Records of this socket were made, and its end was not."""
+        """Records of this socket were due, and its end was not told."""
         return bool(self.told) and self.life != Life.CLOSED
 
 
-def last_word(socket: bytes, entry: SocketEntry, *, time_ns: int) -> bytes:
-    """The state record that settles a socket's account. One still open has `new_state` equal to `old_state` and stands
-    where its last bytes were told; what the kernel holds beyond that was never seen."""
+def last_word(socket: int, entry: SocketEntry, *, time_ns: int) -> bytes:
+    """The state record that settles the account of a socket, told by its pointer. One still open has `new_state` equal
+    to `old_state` and stands where its last bytes were told; what the kernel holds beyond that was never seen."""
     still_open = entry.life == Life.OPEN
     joined = entry.flags & wire.Flag.JOINED
     sent, received, arrived = entry.sent, max(entry.received, entry.end_received), entry.arrived
     if still_open:
         sent, received, arrived = entry.end_sent, entry.end_received, entry.end_received
     return encode_state(
-        key=encode_key(int.from_bytes(socket, "little"), entry.epoch_ns),
+        key=encode_key(socket, entry.epoch_ns),
         time_ns=time_ns if still_open else entry.closed_ns,
         endpoints=entry.endpoints,
         old_state=wire.TcpState(entry.state if still_open else entry.old_state),

@@ -77,6 +77,7 @@ static inline struct socket_entry *account(struct call *call, struct work *work,
 		entry->end[direction] = end;
 	if (entry->verdict == VERDICT_OWN || entry->verdict == VERDICT_FILTERED)
 		return 0;
+	entry->told = 1;
 	if (entry->marks & MARK_MUTED) {
 		__sync_fetch_and_add(&entry->muted[direction], call->length);
 		count_loss(LOSS_MUTED, call->length);

@@ -103,6 +103,7 @@ static inline int emit_state(u64 socket, struct socket_entry *entry, u64 time_ns
 {
 	struct state_record *record = events.ringbuf_reserve(sizeof(*record));
 
+	entry->told = 1;
 	if (!record) {
 		count_loss(LOSS_RING_FULL_STATE, 0);
 		return 0;
@@ -132,7 +133,6 @@ static inline int emit_state(u64 socket, struct socket_entry *entry, u64 time_ns
 	if (with_comm)
 		bpf_get_current_comm(record->comm, sizeof(record->comm));
 	events.ringbuf_submit(record, DO_NOT_WAKE);
-	entry->told = 1;
 	return 1;
 }
 

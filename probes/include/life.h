@@ -29,21 +29,19 @@ static inline struct socket_entry *join(u64 sk, u32 direction, u32 length, struc
 	entry.base[RECEIVED] = tcp_copied_sequence(sk) - (direction == RECEIVED ? length : 0);
 	sk_endpoints(sk, &entry.endpoints);
 	entry.verdict = verdict_on_ends(&entry, to);
-	if (state == TCP_CLOSE)
-		entry.life = LIFE_UNREAD;
 	/* Two threads may meet here; the first one's entry stands. */
 	sockets.insert(&sk, &entry);
 	return sockets.lookup(&sk);
 }
 
-/* Tells the end of a life; what found no room stays in the table for user space. */
+/* Tells the end of a life; user space finds in `untold` what the ring has no room for. */
 static inline void tell_end(u64 sk, struct socket_entry *entry)
 {
+	struct socket_key key = { .socket = sk, .epoch_ns = entry->epoch_ns };
+
 	if (entry->verdict == VERDICT_OWN)
 		forget_own(entry);
 	entry->life = LIFE_CLOSED;
-	if (!entry->told)
-		return;
-	if (!emit_state(sk, entry, entry->closed_ns, entry->old_state, TCP_CLOSE, 0))
-		entry->life = LIFE_UNTOLD;
+	if (entry->told && !emit_state(sk, entry, entry->closed_ns, entry->old_state, TCP_CLOSE, 0))
+		untold.update(&key, entry);
 }

@@ -4,7 +4,7 @@
  * member is written by one of them only: end, lost, muted, budget, marks, verdict, pid by calls; state, life and the
  * numbers at the end by changes of state. Counters that two calls may meet at are added to atomically.
  *
- * User space walks the map at the end and after a STATE record was lost; sources/sockets.py mirrors the struct.
+ * User space walks the map at the end, for the sockets still open; sources/sockets.py mirrors the struct.
  */
 #pragma once
 
@@ -34,10 +34,8 @@ enum mark {
 
 enum life {
 	LIFE_OPEN = 0,
-	LIFE_UNREAD = 1,	/* the protocol is through, but the application may still read what had arrived */
+	LIFE_ENDING = 1,	/* the protocol is through, but a call is under way, or may still read what had arrived */
 	LIFE_CLOSED = 2,	/* its end was told */
-	LIFE_UNTOLD = 3,	/* its end found no room in the ring: user space takes it from here */
-	LIFE_GONE = 4,	/* the same, and the kernel has destroyed the socket */
 };
 
 struct socket_entry {
@@ -46,7 +44,7 @@ struct socket_entry {
 	u64 end[DIRECTIONS];	/* offset behind the last byte told or counted */
 	u64 lost[DIRECTIONS];
 	u64 muted[DIRECTIONS];
-	/* The numbers at the end of the protocol's life, for LIFE_UNREAD and LIFE_UNTOLD. */
+	/* The numbers at the last change of state. */
 	u64 closed_ns;
 	u64 sent;
 	u64 received;
@@ -69,6 +67,12 @@ struct socket_entry {
 	u8 state;	/* TCP state, and the one before */
 	u8 old_state;
 	u8 direction;	/* of the last bytes */
-	u8 told;	/* a record of this life was made, so its end has to be told too */
+	u8 told;	/* a record of this life was due, so its end has to be told */
 	u8 reserved[3];
+};
+
+/* Names a life for ever: pointers are used again at once. */
+struct socket_key {
+	u64 socket;
+	u64 epoch_ns;
 };

@@ -70,7 +70,7 @@ def ring(position: int = 0) -> Iterator[tuple[Ring, Writer]]:
 def test_an_empty_ring_has_no_records() -> None:
     with ring() as (reader, _):
         assert reader.read() == []
-        assert reader.waiting_bytes == 0
+        assert (reader.read_to, reader.written_to) == (0, 0)
 
 
 def test_records_come_in_order_and_free_their_place() -> None:
@@ -78,9 +78,9 @@ def test_records_come_in_order_and_free_their_place() -> None:
         writer.write(b"first")
         writer.write(b"second, longer")
 
-        assert reader.waiting_bytes == 16 + 24
+        assert (reader.read_to, reader.written_to) == (0, 16 + 24)
         assert reader.read() == [b"first", b"second, longer"]
-        assert writer.free == SIZE
+        assert (reader.read_to, writer.free) == (16 + 24, SIZE)
         assert reader.read() == []
 
 

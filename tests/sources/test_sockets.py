@@ -13,7 +13,7 @@ from otelbpf.events.wire import Flag, TcpState
 from otelbpf.sources.sockets import ENTRY, ENTRY_FIELDS, Life, SocketEntry, last_word
 
 ENDS = encode_endpoints("10.0.0.1", 80, "10.0.0.2", 40000, network_namespace=7)
-SOCKET = struct.pack("<Q", 0xFFFF888012345678)
+SOCKET = 0xFFFF888012345678
 
 
 def entry(**values: int) -> SocketEntry:
@@ -31,7 +31,7 @@ def word(of: SocketEntry) -> State:
 def test_a_socket_still_open_stands_where_its_last_bytes_were_told() -> None:
     event = word(entry(life=Life.OPEN, state=TcpState.ESTABLISHED, end_sent=10, end_received=20, lost_sent=3, sent=1))
 
-    assert (event.key, event.endpoints) == (SOCKET + struct.pack("<Q", 5), ENDS)
+    assert (event.key, event.endpoints) == (struct.pack("<QQ", SOCKET, 5), ENDS)
     assert (event.old_state, event.new_state) == (TcpState.ESTABLISHED, TcpState.ESTABLISHED)
     assert (event.sent, event.received, event.arrived, event.lost_sent) == (10, 20, 20, 3)
     assert (event.time_ns, event.pid, event.tid, event.flags) == (99, 11, 12, Flag.SERVER)
@@ -40,7 +40,7 @@ def test_a_socket_still_open_stands_where_its_last_bytes_were_told() -> None:
 def test_an_end_that_found_no_room_is_told_with_its_own_numbers_and_time() -> None:
     event = word(
         entry(
-            life=Life.GONE,
+            life=Life.CLOSED,
             state=TcpState.CLOSE,
             old_state=TcpState.LAST_ACK,
             closed_ns=50,
@@ -61,7 +61,7 @@ def test_an_end_that_found_no_room_is_told_with_its_own_numbers_and_time() -> No
 
 
 def test_what_was_read_after_the_end_counts() -> None:
-    event = word(entry(life=Life.UNREAD, old_state=TcpState.FIN_WAIT2, received=20, arrived=30, end_received=30))
+    event = word(entry(life=Life.ENDING, old_state=TcpState.FIN_WAIT2, received=20, arrived=30, end_received=30))
 
     assert (event.received, event.arrived) == (30, 30)
 
@@ -70,9 +70,7 @@ def test_what_was_read_after_the_end_counts() -> None:
     ("life", "told", "due"),
     [
         (Life.OPEN, 1, True),
-        (Life.UNREAD, 1, True),
-        (Life.UNTOLD, 1, True),
-        (Life.GONE, 1, True),
+        (Life.ENDING, 1, True),
         (Life.CLOSED, 1, False),
         (Life.OPEN, 0, False),
     ],
