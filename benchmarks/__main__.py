@@ -1,4 +1,4 @@
-"""`scripts/bench [NAME ...] [--quick] [--nice N] [--json FILE]`: run benchmarks, print figures, keep them as JSON.
+"""`scripts/bench [NAME ...] [--quick] [--profile] [--nice N] [--json FILE]`: measure, print figures, keep them as JSON.
 
 Figures are printed, never judged: machines differ. The exit status is 1 where a request is neither a span nor counted
 as lost, and 2 where something could not run.
@@ -17,6 +17,7 @@ from rich.console import Console
 
 from benchmarks import endurance, fixed, growth, instrumented, machine, memory, report, saturated, sidecar, start
 from benchmarks.harness import Bench
+from benchmarks.profiling import hot_spots
 from benchmarks.programs import CACHE, CannotRun
 
 BENCHMARKS: dict[str, Callable[[Bench], report.Result]] = {
@@ -35,8 +36,9 @@ BENCHMARKS: dict[str, Callable[[Bench], report.Result]] = {
 @click.argument("names", nargs=-1, type=click.Choice(list(BENCHMARKS)))
 @click.option("--quick", is_flag=True, help="One round of each, a fifth of the time: shows that it works, no figures.")
 @click.option("--nice", default=0, show_default=True, help="Priority the collector is started with, as nice(1) has it.")
+@click.option("--profile", is_flag=True, help="Also show where the collector's time went in the last traced run.")
 @click.option("--json", "json_path", type=click.Path(path_type=Path), help="Where to keep the figures.")
-def main(names: tuple[str, ...], quick: bool, nice: int, json_path: Path | None) -> None:
+def main(names: tuple[str, ...], quick: bool, nice: int, profile: bool, json_path: Path | None) -> None:
     """Measure what tracing costs on this machine; without NAMES everything, in about a quarter of an hour."""
     console = Console(width=max(Console().width, 130), highlight=False)
     if os.geteuid() != 0:
@@ -50,7 +52,10 @@ def main(names: tuple[str, ...], quick: bool, nice: int, json_path: Path | None)
         try:
             with tempfile.TemporaryDirectory(prefix="otelbpf-bench-") as folder:
                 Path(folder).chmod(0o755)
-                result = BENCHMARKS[name](Bench(Path(folder), quick=quick, nice=nice, console=console))
+                stacks = Path(folder, "stacks") if profile else None
+                bench = Bench(Path(folder), quick=quick, nice=nice, console=console, stacks=stacks)
+                result = BENCHMARKS[name](bench)
+                spots = hot_spots(stacks) if stacks is not None and stacks.exists() else []
         except (CannotRun, AssertionError) as error:  # the integration harness, too, says by assertion what is missing
             failed.append(name)
             console.print(f"{name} COULD NOT RUN: {error}", style="bold red", markup=False, soft_wrap=True)
@@ -58,6 +63,8 @@ def main(names: tuple[str, ...], quick: bool, nice: int, json_path: Path | None)
         share, stolen = others.share()
         result = report.finished(result, others=share, stolen=stolen, seconds=time.monotonic() - begun)
         report.show(console, result)
+        for line in spots:
+            console.print(line, markup=False, soft_wrap=True)
         results.append(result)
     path = json_path or CACHE / "results" / f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}.json"
     report.write(path, described, results)

@@ -15,6 +15,7 @@ from benchmarks import machine
 from benchmarks.account import Account, account
 from benchmarks.collector import Collector, filters_of
 from benchmarks.load import Load, Opened
+from benchmarks.profiling import profiled
 from benchmarks.servers import Nginx
 from benchmarks.sink import Sink
 
@@ -26,10 +27,12 @@ SETTLE_SECONDS = 0.2
 class Bench:
     """The means of a benchmark: a folder, how long it may take, and where it says what it does."""
 
-    def __init__(self, folder: Path, *, quick: bool, nice: int, console: Console) -> None:
+    def __init__(self, folder: Path, *, quick: bool, nice: int, console: Console, stacks: Path | None = None) -> None:
+        """`stacks`: where to keep samples of the collector's stacks, when they are wanted."""
         self.folder = folder
         self.quick = quick
         self.nice = nice
+        self.stacks = stacks
         self._console = console
 
     def rounds(self, full: int) -> int:
@@ -90,16 +93,25 @@ def untraced(nginx: Nginx, opened: Opened) -> Run:
 def traced(bench: Bench, nginx: Nginx, opened: Opened, *, sink: Sink | None, both_ends: bool = False) -> Run:
     """The same with a collector, from before the first connection until everything is exported."""
     with bench.collector(nginx, sink=sink, both_ends=both_ends) as collector:
-        return watch(collector, nginx, opened, sink=sink, both_ends=both_ends)
+        return watch(collector, nginx, opened, sink=sink, both_ends=both_ends, stacks=bench.stacks)
 
 
-def watch(collector: Collector, nginx: Nginx, opened: Opened, *, sink: Sink | None, both_ends: bool = False) -> Run:
+def watch(
+    collector: Collector,
+    nginx: Nginx,
+    opened: Opened,
+    *,
+    sink: Sink | None,
+    both_ends: bool = False,
+    stacks: Path | None = None,
+) -> Run:
     """A load while `collector` is at work, and its end."""
     tally = Tally(collector, nginx, sink, ends=2 if both_ends else 1)
     with opened as send:
         collector.wait_until_idle()
         nginx_spent, spent, begun = machine.cpu_seconds([nginx.worker]), collector.cpu_seconds(), time.monotonic()
-        done = send()
+        with profiled(collector.running.pid, stacks):
+            done = send()
         nginx_spent = machine.cpu_seconds([nginx.worker]) - nginx_spent
         spent_meanwhile, lasted = collector.cpu_seconds() - spent, time.monotonic() - begun
         time.sleep(SETTLE_SECONDS)

@@ -19,8 +19,9 @@ REQUIREMENTS = (
     "opentelemetry-distro",
     "opentelemetry-exporter-otlp-proto-http",
     "opentelemetry-instrumentation-flask",
+    "py-spy",
 )
-"""What the alternatives are: a sidecar, and automatic instrumentation. They are no packages of the project."""
+"""The alternatives, a sidecar and automatic instrumentation, and a profiler: none is a package of the project."""
 
 
 class CannotRun(Exception):

@@ -12,7 +12,7 @@ from benchmarks.servers import Nginx
 from benchmarks.sink import Sink
 
 CONNECTIONS = 32
-PLAIN, TRACED, FILE, BOTH = "untraced", "traced", "traced, to file:/dev/null", "both ends traced"
+PLAIN, TRACED, FILE, BOTH = "untraced", "traced", "traced, JSON to file:/dev/null", "both ends traced"
 
 
 def measure(bench: Bench) -> Result:
