@@ -3,7 +3,7 @@
  * inet_sock_set_state fires before the new state is stored, in process context (connect, close, shutdown) or in softirq
  * (a segment arrived, a timer). A kernel skips a program that is already running on the CPU, so a softirq that interrupts
  * it would lose its transition: therefore the same program is loaded and attached twice, and the second does what the
- * first could not (an entry that already has the state is left alone).
+ * first could not (an entry that already has the state is left alone). on_destroy likewise.
  */
 #include "include/life.h"
 

@@ -46,9 +46,11 @@ MAPS = (
     "telling",
     "processes",
 )
+# Those twice do what their first program could not while it was interrupted: see tcp_state.c.
 _COMMON = (
     ("on_state", "inet_sock_set_state"),
-    ("on_state", "inet_sock_set_state"),  # twice: see tcp_state.c
+    ("on_state", "inet_sock_set_state"),
+    ("on_destroy", "tcp_destroy_sock"),
     ("on_destroy", "tcp_destroy_sock"),
     ("on_exec", "sched_process_exec"),
     ("on_exit", "sched_process_exit"),

@@ -136,21 +136,22 @@ static inline int emit_state(u64 socket, struct socket_entry *entry, u64 time_ns
 	return 1;
 }
 
-/* A process at a traced socket for the first time: the reader is woken, for the process may not live long. */
-static inline void tell_process(u32 pid, u32 tid)
+/* A process at a traced socket for the first time: the reader is woken, for the process may not live long. Returns 0 when
+ * the ring had no room.
+ */
+static inline int tell_process(u32 pid, u32 tid)
 {
 	struct process_record *record;
 	u64 leader, started;
 
 	if (processes.lookup(&pid))
-		return;
+		return 1;
 	leader = task_leader();
 	started = read_u64(leader + OFFSET_TASK_STRUCT_START_BOOTTIME);
 	record = events.ringbuf_reserve(sizeof(*record));
 	if (!record) {
-		/* Not remembered: the next bytes tell it. */
 		count_loss(LOSS_RING_FULL_PROCESS, 0);
-		return;
+		return 0;
 	}
 	record->header.kind = RECORD_PROCESS;
 	record->header.flags = 0;
@@ -165,4 +166,5 @@ static inline void tell_process(u32 pid, u32 tid)
 	bpf_probe_read_kernel(record->comm, sizeof(record->comm), (void *)(leader + OFFSET_TASK_STRUCT_COMM));
 	events.ringbuf_submit(record, WAKE);
 	processes.update(&pid, &started);
+	return 1;
 }

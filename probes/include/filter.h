@@ -121,7 +121,8 @@ static inline void meet_process(u64 sk, struct socket_entry *entry, struct setti
 		entry->exec_generation = *generation;
 	if (entry->verdict == VERDICT_OWN || entry->verdict == VERDICT_FILTERED)
 		return;
-	tell_process(pid, tid);
+	if (!tell_process(pid, tid))
+		entry->exec_generation -= 1;	/* the next bytes try again */
 	if (entry->marks & MARK_OPENED) {
 		entry->marks &= ~MARK_OPENED;
 		emit_state(sk, entry, entry->epoch_ns, TCP_SYN_RECV, TCP_ESTABLISHED, 0);
