@@ -94,13 +94,19 @@ class Stream:
         self.position = offset + length
         captured = len(data)
         missing = length - captured
+        deliberate = event.flags >> 8 == _BUDGET
+        if deliberate and len(tail) >= missing:
+            # The tail reaches back to what was copied: nothing is missing.
+            ledger = self._ledger
+            ledger.kernel_bytes += length
+            ledger.seen_bytes += length
+            return [Piece(self._sent, offset, data + tail[len(tail) - missing :])]
         seen_tail = len(tail) if len(tail) <= missing else missing
         ledger = self._ledger
         ledger.kernel_bytes += length
         ledger.seen_bytes += captured + seen_tail
         if missing > seen_tail:
             ledger.unseen_bytes[_REASONS[event.flags >> 8]] += missing - seen_tail
-        deliberate = event.flags >> 8 == _BUDGET
         gap = Piece(self._sent, offset + captured, b"", Gap(missing, deliberate, tail if deliberate else b""))
         return [Piece(self._sent, offset, data), gap] if captured else [gap]
 

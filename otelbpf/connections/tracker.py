@@ -77,6 +77,9 @@ class Tracker:
         old, new = event.old_state, event.new_state
         if old == TcpState.SYN_SENT and new == TcpState.CLOSE:
             self._ledger.connections[_ERRORS.get(event.error, "abandoned" if not event.error else "failed")] += 1
+            connection = self._table.get(event.key)
+            if connection is not None and connection.sent.position:
+                return connection  # it sent something with its first packet (RFC 7413): that has an account to settle
             self._table.pop(event.key, None)
             return None
         if event.key in self._gone:

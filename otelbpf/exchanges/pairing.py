@@ -26,6 +26,8 @@ class Verdict(enum.Enum):
     """It has changed to something else (101, CONNECT)."""
     OUT_OF_STEP = "out_of_step"
     """A response may answer either of two requests."""
+    STALE = "stale"
+    """A response came that cannot answer the oldest request: it answers one that was not seen, or not yet."""
     TOO_MANY = "too_many"
     """More requests are open than are kept."""
 
@@ -33,14 +35,28 @@ class Verdict(enum.Enum):
 class Pairing:
     """The open exchanges of one connection, oldest first."""
 
-    __slots__ = ("_doubtful", "_ledger", "_max_open", "in_step", "open", "pipelines", "serving", "verdict")
+    __slots__ = (
+        "_doubtful",
+        "_ledger",
+        "_max_open",
+        "_unasked",
+        "hidden",
+        "in_step",
+        "open",
+        "pipelines",
+        "serving",
+        "verdict",
+    )
 
     def __init__(self, *, ledger: Ledger, max_open: int, in_step: bool, serving: bool) -> None:
         self._ledger = ledger
         self._max_open = max_open
         self._doubtful = False
+        self._unasked: Message | None = None  # a response that answers nobody
         self.open: deque[Exchange] = deque()
         self.in_step = in_step
+        self.hidden = False
+        """A request may have been in what was not copied: every answer is to be looked at as if out of step."""
         self.pipelines = False
         """A response came while a later request was open too."""
         self.serving = serving
@@ -53,7 +69,7 @@ class Pairing:
         waiting = self.open
         for message in messages:
             if message.side is _CLIENT:
-                self._request(message, client)
+                self._request(message, client, server)
             else:
                 self._response(message, server)
             if self.verdict is not None:
@@ -78,10 +94,11 @@ class Pairing:
     def lose_step(self) -> None:
         """Bytes were lost: what is open has to be given up by the caller, and nothing is certain any more."""
         self.open.clear()
-        self.in_step = self._doubtful = False
+        self.in_step = self.hidden = self._doubtful = False
+        self._unasked = None
         self.verdict = None
 
-    def _request(self, message: Message, stream: Stream) -> None:
+    def _request(self, message: Message, stream: Stream, server: Stream) -> None:
         waiting = self.open
         begin, end = message.begin, message.end
         last_ns = stream.time_at(end - 1) if end >= 0 else UNSET
@@ -89,9 +106,12 @@ class Pairing:
             waiting[-1].request_last_ns = last_ns
             return
         self._ledger.requests_begun += 1
-        waiting.append(
-            Exchange(message, stream.pid, stream.time_at(begin), last_ns, serving=self.serving, offset=begin)
-        )
+        first_ns = stream.time_at(begin)
+        waiting.append(Exchange(message, stream.pid, first_ns, last_ns, serving=self.serving, offset=begin))
+        if not self.in_step and server.time_at(server.position) > first_ns:
+            # It was recorded late, and its answer passed over.
+            self.verdict = Verdict.STALE
+            return
         if len(waiting) > 1:
             if len(waiting) > self._max_open:
                 self.verdict = Verdict.TOO_MANY
@@ -101,17 +121,27 @@ class Pairing:
 
     def _response(self, message: Message, stream: Stream) -> None:
         waiting = self.open
+        if message is self._unasked:
+            return
         if not waiting:
             # It answers nobody (RFC 9110 section 15.5.9), or one that was not seen.
             self.in_step = False
+            self._unasked = message
             return
         if self._doubtful:
             self.verdict = Verdict.OUT_OF_STEP
             return
         exchange = waiting[0]
         if exchange.response is None:
+            first_ns = stream.time_at(message.begin)
+            if first_ns < exchange.request_first_ns and (self.hidden or not self.in_step):
+                self.verdict = Verdict.STALE
+                return
             exchange.response = message
-            exchange.response_first_ns = stream.time_at(message.begin)
+            exchange.response_first_ns = first_ns
+        elif exchange.response is not message:
+            self.verdict = Verdict.STALE
+            return
         end = message.end
         if end >= 0:
             exchange.response_last_ns = stream.time_at(end - 1 if end > message.begin else message.begin)

@@ -125,12 +125,12 @@ class Session:
         """
         pairing = self._pairing
         if piece.sent is pairing.serving:
-            early = not pairing.open and pairing.in_step and self.phase is not Phase.OVER
-            if early and len(self._early) < MAX_EARLY:
+            certain = pairing.in_step and not pairing.hidden and self.phase is not Phase.OVER
+            if certain and not pairing.open and len(self._early) < MAX_EARLY:
                 self._early.append(piece)
                 self.attention = True
                 return []
-            return self._take(piece)
+            return (self.release() if self._early else []) + self._take(piece)
         done = self._take(piece)
         if self._early and pairing.open:
             done += self.release()
@@ -162,13 +162,20 @@ class Session:
     def close(self, error: str) -> list[Exchange]:
         """The connection is over; whatever is open ends here, with `error` where it did not end by itself."""
         done = self.release()
-        serving = self._pairing.serving
+        pairing = self._pairing
+        serving = pairing.serving
         whole = self._stream(serving).ended
-        closing = [*self.end(serving), *self.end(not serving), *self._pairing.open]
-        self._pairing.open.clear()
+        # The response was complete while its request was still being sent: how the connection ends is not its matter.
+        answered = next((exchange for exchange in pairing.open if exchange.response_last_ns != UNSET), None)
+        closing = [*self.end(serving), *self.end(not serving)]
+        if (pairing.hidden or not pairing.in_step) and pairing.open and pairing.open[0].response is None:
+            # Out of step, or adrift, the answer may have been among what was passed over.
+            self._lose_open(Lost.JOINED_MIDWAY)
+        closing += pairing.open
+        pairing.open.clear()
         for exchange in closing:
             response = exchange.response
-            if error or not whole or response is None or response.end < 0:
+            if exchange is not answered and (error or not whole or response is None or response.end < 0):
                 exchange.error = error or "connection_closed"
             if exchange.request_last_ns == UNSET:
                 exchange.request_last_ns = self._connection.touched_ns
@@ -225,22 +232,32 @@ class Session:
             return self._over("http2")
         if data.startswith(_TLS_HANDSHAKE):
             return self._over("tls")
-        verdict = detect.looks_like_request(data)
+        verdict = self._believe(data)
+        if prefix and verdict is detect.Verdict.NO and not self._pairing.in_step:
+            # The end of something that was not seen whole, and what follows it.
+            data, offset = piece.data, piece.offset
+            verdict = self._believe(data)
         if verdict is detect.Verdict.MORE and len(data) < self._head_limit:
             self._prefix, self._prefix_direction = data, sent
             return []
         if verdict is not detect.Verdict.YES:
-            return self._strike(sent)
+            return [] if detect.looks_like_request(data) is detect.Verdict.YES else self._strike(sent)
         return self._begin(Piece(sent, offset, data))
+
+    def _believe(self, data: bytes) -> detect.Verdict:
+        """Whether a request begins here. Out of step, its first bytes may be missing, or belong to something else."""
+        verdict = detect.looks_like_request(data)
+        if verdict is detect.Verdict.YES and not self._pairing.in_step and not detect.has_known_method(data):
+            return detect.Verdict.NO
+        return verdict
 
     def _begin(self, piece: Piece) -> list[Exchange]:
         pairing, sent = self._pairing, piece.sent
         pairing.serving = not sent
         other = self._stream(not sent)
         if not pairing.in_step:
-            # Out of step, what the server said before this request cannot be its answer.
-            now_ns = self._stream(sent).time_at(piece.offset)
-            self._early = [early for early in self._early if other.time_at(early.offset) > now_ns]
+            # Out of step, what the server said before this request is not known to be its answer.
+            self._early.clear()
         begin = self._early[0].offset if self._early else other.position
         self._parser = Http1((piece.offset, begin), head_limit=self._head_limit, wanted=self._wanted)
         self.phase = _SPEAKING
@@ -276,6 +293,8 @@ class Session:
             if gap is not None and begun and not self._awaits_body():
                 self._count_headless(Lost.GAP_IN_HEAD)
             return self._after_error(server, error, gap)
+        if gap is not None and parser.inferred:
+            self._pairing.hidden = True
         done = self._finish(messages)
         self._stream(piece.sent).forget(parser.needed_from(side))
         return done
@@ -296,6 +315,9 @@ class Session:
     def _stop(self, verdict: Verdict) -> None:
         if verdict is Verdict.TOO_MANY:
             self._listen_anew(Lost.EVICTED)
+            return
+        if verdict is Verdict.STALE:
+            self._listen_anew(Lost.JOINED_MIDWAY)
             return
         self._ledger.connections[verdict.value] += 1
         # What was open behind an upgrade never was HTTP.

@@ -54,6 +54,12 @@ def looks_like_request(data: bytes) -> Verdict:
     return _verdict(data, _REQUEST, _REQUEST_PREFIX)
 
 
+def has_known_method(data: bytes) -> bool:
+    """Whether the request that `data` begins with has a method everybody knows. Where bytes before it were not seen, it
+    may begin with the end of something else, and any word makes a method: of these, none is the end of another word."""
+    return data.lstrip(b"\r\n").partition(b" ")[0] in KNOWN_METHODS
+
+
 def looks_like_response(data: bytes) -> Verdict:
     """Whether `data` begins with a status line of HTTP/1.x."""
     return _verdict(data, _RESPONSE, _RESPONSE_PREFIX)

@@ -52,6 +52,11 @@ class Http1(Flow):
         """Both sides have left HTTP: their bytes are of no more use."""
         return self._client.step is Flow._opaque and self._server.step is Flow._opaque
 
+    @property
+    def inferred(self) -> bool:
+        """The end of a request was inferred: the next one may have been in what was not copied."""
+        return self._inferred
+
     def adrift(self, side: Side) -> bool:
         """A message of `side` is open whose end can only be inferred: `settle` ends it."""
         half = self._halves[side]

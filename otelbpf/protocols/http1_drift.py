@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import Final
 
 from otelbpf.protocols.base import Gap, ProtocolError, Side
-from otelbpf.protocols.detect import KNOWN_METHODS, Verdict, looks_like_request, looks_like_response
+from otelbpf.protocols.detect import Verdict, has_known_method, looks_like_request, looks_like_response
 
 LONGEST_CANDIDATE: Final = 8192
 """Bytes that may wait to become a first line."""
@@ -54,10 +54,7 @@ class Drift:
 
     def _is_doubtful(self, data: bytes) -> bool:
         """The end of a body and a request line behind it make another request line: any word is a method."""
-        if self._side is Side.SERVER:
-            return False
-        method = (self.candidate + data).lstrip(b"\r\n").partition(b" ")[0]
-        return method not in KNOWN_METHODS
+        return self._side is Side.CLIENT and not has_known_method(self.candidate + data)
 
     def ends_with(self, data: bytes) -> bool:
         """Take bytes of the message; True if they end it."""
