@@ -77,3 +77,24 @@ def test_sockets_without_a_place_in_the_table_are_counted(tier: str, do: Run) ->
     assert 0 < told < size
     # Sockets of other processes want places too.
     assert told + counts[Loss.TABLE_FULL][1] >= size
+
+
+@pytest.mark.parametrize("ring_bytes", [1 << 26, 1 << 17])
+def test_every_account_balances_whatever_happens_at_once(tier: str, do: Run, ring_bytes: int) -> None:
+    recorder = Recorder(tier=tier, ring_bytes=ring_bytes, pids=[do(os.getpid)])
+    do(workload.churn, 3.0, 23)
+    recorder.close()
+
+    sides: dict[bytes, list[Data | State]] = {}
+    for event in recorder.events:
+        if isinstance(event, Data | State):
+            sides.setdefault(event.key, []).append(event)
+    assert len(sides) > 23
+    for events in sides.values():
+        last = events[-1]
+        assert isinstance(last, State)
+        assert [event for event in events[:-1] if isinstance(event, State) and event.new_state == TcpState.CLOSE] == []
+        sent = sum(event.length for event in events if isinstance(event, Data) and event.flags & Flag.SENT)
+        received = sum(event.length for event in events if isinstance(event, Data) and not event.flags & Flag.SENT)
+        assert (sent + last.lost_sent, received + last.lost_received) == (last.sent, last.received)
+        assert last.received <= last.arrived

@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import mmap
 import os
+import random
 import signal
 import socket
 import struct
@@ -560,3 +561,71 @@ def many_exchanges(count: int) -> tuple[list[Ports], int]:
             server.send(RESPONSE)
             read_exactly(client, len(RESPONSE))
         return [ports(*pair) for pair in pairs], 2 * count * (len(REQUEST) + len(RESPONSE))
+
+
+def churn(seconds: float, seed: int) -> None:
+    """Connections that begin, talk in both directions at once and end in every way, on many threads."""
+    until = time.monotonic() + seconds
+    with listen(backlog=64) as listener:
+        server = threading.Thread(target=_accept_until_closed, args=(listener,))
+        server.start()
+        clients = [
+            threading.Thread(target=_connect_until, args=(listener.getsockname(), until, random.Random(seed + number)))
+            for number in range(8)
+        ]
+        for client in clients:
+            client.start()
+        for client in clients:
+            client.join()
+        listener.shutdown(socket.SHUT_RDWR)
+        server.join()
+
+
+def _accept_until_closed(listener: socket.socket) -> None:
+    answering: list[threading.Thread] = []
+    with contextlib.suppress(OSError):
+        while True:
+            server, _ = listener.accept()
+            answering.append(threading.Thread(target=_echo, args=(server, random.Random(len(answering)))))
+            answering[-1].start()
+    for thread in answering:
+        thread.join()
+
+
+def _echo(server: socket.socket, choose: random.Random) -> None:
+    with server, contextlib.suppress(OSError):
+        server.settimeout(5)
+        while data := server.recv(choose.choice((100, 1000, 70000))):
+            server.sendall(data * choose.choice((1, 1, 3)))
+            if choose.random() < 0.05:
+                break
+        _maybe_reset(server, choose)
+
+
+def _connect_until(address: tuple[str, int], until: float, choose: random.Random) -> None:
+    while time.monotonic() < until:
+        with socket.create_connection(address) as client, contextlib.suppress(OSError):
+            client.settimeout(1)
+            reader = threading.Thread(target=_drain, args=(client, choose.choice((10, 5000, 100000))))
+            reader.start()
+            try:
+                for _ in range(choose.randrange(20)):
+                    client.sendall(REQUEST * choose.choice((1, 10, 1000)))
+                if choose.random() < 0.3:
+                    client.shutdown(socket.SHUT_WR)
+                _maybe_reset(client, choose)
+                if choose.random() < 0.5:
+                    client.shutdown(socket.SHUT_RDWR)
+            finally:
+                reader.join()
+
+
+def _drain(client: socket.socket, size: int) -> None:
+    with contextlib.suppress(OSError):
+        while client.recv(size):
+            pass
+
+
+def _maybe_reset(end: socket.socket, choose: random.Random) -> None:
+    if choose.random() < 0.2:
+        end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
