@@ -26,7 +26,7 @@ def measure(bench: Bench) -> Result:
 
             command = load().command
             runs |= bench.take_turns(
-                bench.rounds(3),
+                bench.rounds(2),
                 {
                     f"{connections:,} connections, untraced": lambda: untraced(nginx, load()),
                     f"{connections:,} connections, traced": lambda: traced(bench, nginx, load(), sink=sink),

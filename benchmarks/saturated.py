@@ -17,7 +17,7 @@ PLAIN, TRACED, FILE, BOTH = "untraced", "traced", "traced, JSON to file:/dev/nul
 
 def measure(bench: Bench) -> Result:
     """nginx at its limit, untraced and traced in turns."""
-    seconds = bench.seconds(5)
+    seconds = bench.seconds(4)
     with Sink(bench.folder) as sink, Nginx(bench.folder) as nginx:
 
         def plain(connections: int) -> Run:
