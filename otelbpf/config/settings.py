@@ -310,6 +310,8 @@ class Redaction(msgspec.Struct, frozen=True):
         "credentials",
         "session",
         "sessionid",
+        "jsessionid",
+        "phpsessid",
         "sid",
         "jwt",
         "bearer",

@@ -38,6 +38,8 @@ SECRET_KEYS = (
     "credentials",
     "session",
     "sessionid",
+    "jsessionid",
+    "phpsessid",
     "sid",
     "jwt",
     "bearer",
@@ -50,7 +52,7 @@ SECRET_KEYS = (
 
 _SECRET_HEADERS = frozenset(("authorization", "proxy-authorization", "cookie", "set-cookie"))
 _WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
-_USER_INFO = re.compile(r"(?<=://)[^/?#@]*@")
+_USER_INFO = re.compile(r"(?<=://)[^/?#]*@")
 _MAX_KNOWN = 4096
 
 
@@ -65,27 +67,36 @@ class Redactor:
 
     def query(self, query: str) -> str:
         """`query` (without its question mark) with secret values replaced; everything else as it was sent."""
+        if "@" in query:
+            query = _without_user_info(query)
         if "=" not in query:
             return query
-        parts = query.split("&")
-        changed = False
-        for index, part in enumerate(parts):
-            key, equals, value = part.partition("=")
-            if value and equals and self._is_secret(key):
-                parts[index] = f"{key}={REDACTED}"
-                changed = True
-        return "&".join(parts) if changed else query
+        return "&".join([self._pairs(part.split(";"), 0) for part in query.split("&")])
+
+    def path(self, path: str) -> str:
+        """A path whose parameters (`/login;jsessionid=1`, RFC 3986 section 3.3) have lost their secret values."""
+        if "@" in path:
+            path = _without_user_info(path)
+        if ";" not in path:
+            return path
+        return "/".join([self._pairs(segment.split(";"), 1) for segment in path.split("/")])
 
     def url(self, url: str) -> str:
-        """An absolute URL without user information, its query redacted."""
-        if "@" in url:
-            url = _USER_INFO.sub(f"{REDACTED}:{REDACTED}@", url)
-        head, question, query = url.partition("?")
-        return f"{head}?{self.query(query)}" if question else url
+        """An absolute URL without user information and without a fragment, its path and query redacted."""
+        head, question, query = url.partition("#")[0].partition("?")
+        return f"{self.path(head)}?{self.query(query)}" if question else self.path(head)
 
     def header(self, name: str, value: str) -> str:
         """A header's value, unless its name (lower case) says that it is a secret."""
         return REDACTED if name in _SECRET_HEADERS or self._is_secret(name) else value
+
+    def _pairs(self, pairs: list[str], first: int) -> str:
+        """Joined by `;` again. What follows a secret key may belong to its value, and goes with it."""
+        for index in range(first, len(pairs)):
+            key, _, value = pairs[index].partition("=")
+            if value and self._is_secret(key):
+                return ";".join([*pairs[:index], f"{key}={REDACTED}"])
+        return ";".join(pairs)
 
     def _is_secret(self, key: str) -> bool:
         known = self._known.get(key)
@@ -102,3 +113,7 @@ class Redactor:
                 self._known.clear()
             self._known[key] = known
         return known
+
+
+def _without_user_info(text: str) -> str:
+    return _USER_INFO.sub(f"{REDACTED}:{REDACTED}@", text)

@@ -28,6 +28,7 @@ from otelbpf.tracing.redact import REDACTED, Redactor
         "APIKey",
         "client_secret",
         "sessionid",
+        "PHPSESSID",
         "JWT",
         "pass%77ord",
         "secret[]",
@@ -51,12 +52,30 @@ def test_other_queries_stay_as_they_were(query: str) -> None:
     [
         ("http://u:p@h/x?token=1#f", "http://REDACTED:REDACTED@h/x?token=REDACTED"),
         ("http://u@h/", "http://REDACTED:REDACTED@h/"),
+        ("http://u:p@q@h/", "http://REDACTED:REDACTED@h/"),
+        ("http://h/?next=http://u:p@i/", "http://h/?next=http://REDACTED:REDACTED@i/"),
         ("http://h/a@b", "http://h/a@b"),
         ("http://h/?mail=a@b", "http://h/?mail=a@b"),
     ],
 )
 def test_user_information_goes(url: str, clean: str) -> None:
     """Only what stands before the host."""
+    assert Redactor().url(url) == clean
+
+
+@pytest.mark.parametrize(
+    ("url", "clean"),
+    [
+        ("http://h/login;password=x/y?a=1", f"http://h/login;password={REDACTED}/y?a=1"),
+        ("http://h/login;v=1;jsessionid=x;y", f"http://h/login;v=1;jsessionid={REDACTED}"),
+        ("http://h/key=1;v=2", "http://h/key=1;v=2"),
+        ("http://h/?a=1;token=x;y&b=2;c=3", f"http://h/?a=1;token={REDACTED}&b=2;c=3"),
+        ("http://h/?token=x;y", f"http://h/?token={REDACTED}"),
+        ("http://h/#access_token=x", "http://h/"),
+    ],
+)
+def test_secrets_stand_in_parameters_and_fragments_too(url: str, clean: str) -> None:
+    """A semicolon separates pairs in paths, and once did in queries; a fragment has no business on the wire."""
     assert Redactor().url(url) == clean
 
 

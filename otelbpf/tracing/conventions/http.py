@@ -8,6 +8,7 @@ A client sends the same headers again and again over a connection, so what follo
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from functools import lru_cache
 
@@ -30,6 +31,7 @@ _SHAPING_HEADERS = ("host", "user-agent", "forwarded", "x-forwarded-for", "x-for
 """Those that shared attributes are made from."""
 
 Attributes = list[tuple[str, AttributeValue]]
+_NOT_PLAIN = re.compile("[?#;@]")  # more than a path, or one that a secret may stand in
 DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
@@ -179,10 +181,10 @@ def _named(prefix: str, names: frozenset[str], message: Message, redactor: Redac
 
 
 def _served(target: str, redactor: Redactor) -> Attributes:
-    if target.startswith("/") and "?" not in target and "#" not in target:
+    if target.startswith("/") and not _NOT_PLAIN.search(target):
         return [("url.path", target)]
     path, query = _path_and_query(target)
-    found: Attributes = [("url.path", path)] if path else []
+    found: Attributes = [("url.path", redactor.path(path))] if path else []
     if query:
         found.append(("url.query", redactor.query(query)))
     return found
@@ -191,7 +193,7 @@ def _served(target: str, redactor: Redactor) -> Attributes:
 def _asked(target: str, base: str, redactor: Redactor) -> Attributes:
     """url.full of the four forms of a target (RFC 9112 section 3.2); none for authority-form, which is no URL."""
     if target.startswith("/"):
-        if "?" not in target and "@" not in target:
+        if not _NOT_PLAIN.search(target):
             return [("url.full", base + target)]
         full = base + target
     elif target == "*":
@@ -235,7 +237,7 @@ def _authority(request: Message) -> tuple[str, str, int]:
 @lru_cache(4096)
 def split_authority(authority: str) -> tuple[str, int]:
     """`host[:port]` (RFC 3986 section 3.2): host without brackets, port 0 where none or no number is given."""
-    authority = authority.strip()
+    authority = authority.strip().rpartition("@")[2]  # user information is a secret
     if authority.startswith("["):
         host, _, rest = authority[1:].partition("]")
         port = rest[1:] if rest.startswith(":") else ""

@@ -106,6 +106,21 @@ def test_a_client_span_has_the_full_url() -> None:
     assert not {"url.path", "url.query", "client.address", "client.port"} & set(found)
 
 
+def test_secrets_of_a_target_are_in_no_attribute() -> None:
+    """User information where only a host belongs, parameters of a path, and what stands behind a #."""
+    for serving in (True, False):
+        for method, target in (
+            ("CONNECT", "user:hunter2@h:443"),
+            ("GET", "/login;password=hunter2"),
+            ("GET", "/a?next=http://user:hunter2@h/"),
+            ("GET", "http://user:hunter2@h/p"),
+            ("GET", "/a#token=hunter2"),
+        ):
+            found = attributes(exchange(method, target, serving=serving, headers={"host": "user:hunter2@h"}))
+            assert "hunter2" not in str(found)
+            assert found["server.address"] == "h"
+
+
 def test_every_name_is_a_convention_or_ours() -> None:
     """Checked against the published package of the conventions."""
     known = {incubating_http.HTTP_REQUEST_BODY_SIZE, incubating_http.HTTP_RESPONSE_BODY_SIZE}
