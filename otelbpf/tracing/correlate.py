@@ -15,8 +15,8 @@ import msgspec
 from otelbpf.connections.connection import Connection
 from otelbpf.tracing.ids import IdGenerator
 
-MAX_WAITING = 128
-"""Requests of a connection whose other end's span has not come yet."""
+MAX_WAITING = 1024
+"""Requests of a connection whose other end's span has not come yet; as many as may be open at once."""
 
 
 class Ids(msgspec.Struct, frozen=True, gc=False):

@@ -74,6 +74,22 @@ def test_both_ends_on_one_host_are_parent_and_child() -> None:
     assert [c.parent_id for c in clients] == [b""] * 3
 
 
+def test_as_many_requests_are_joined_as_may_be_open() -> None:
+    """All spans of the server are made before the first one of the client."""
+    kernel = FakeKernel()
+    client, server = kernel.pair()
+    requests, responses = b"".join(GET % i for i in range(1000)), b"".join(OK % i for i in range(1000))
+    client.send(requests)
+    server.receive(requests).send(responses)
+    client.receive(responses)
+
+    spans = kernel.spans()
+    servers = [span for span in spans if span.kind is Kind.SERVER]
+    clients = [span for span in spans if span.kind is Kind.CLIENT]
+    assert len(servers) == 1000
+    assert [(s.trace_id, s.parent_id) for s in servers] == [(c.trace_id, c.span_id) for c in clients]
+
+
 def test_connections_of_equal_addresses_are_not_joined() -> None:
     """Two hosts' private networks may use the same addresses: only the sequence numbers tell a connection."""
     kernel = FakeKernel()
