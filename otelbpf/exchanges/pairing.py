@@ -56,7 +56,7 @@ class Pairing:
         self.open: deque[Exchange] = deque()
         self.in_step = in_step
         self.hidden = False
-        """A request may have been in what was not copied: every answer is to be looked at as if out of step."""
+        """A request may have been in what was not copied, or not kept: answers are looked at as if out of step."""
         self.pipelines = False
         """A response came while a later request was open too."""
         self.serving = serving
@@ -108,7 +108,7 @@ class Pairing:
         self._ledger.requests_begun += 1
         first_ns = stream.time_at(begin)
         waiting.append(Exchange(message, stream.pid, first_ns, last_ns, serving=self.serving, offset=begin))
-        if not self.in_step and server.time_at(server.position) > first_ns:
+        if (self.hidden or not self.in_step) and server.time_at(server.position) > first_ns:
             # It was recorded late, and its answer passed over.
             self.verdict = Verdict.STALE
             return

@@ -293,8 +293,6 @@ class Session:
             if gap is not None and begun and not self._awaits_body():
                 self._count_headless(Lost.GAP_IN_HEAD)
             return self._after_error(server, error, gap)
-        if gap is not None and parser.inferred:
-            self._pairing.hidden = True
         done = self._finish(messages)
         self._stream(piece.sent).forget(parser.needed_from(side))
         return done
@@ -302,6 +300,8 @@ class Session:
     def _finish(self, messages: Sequence[Message]) -> list[Exchange]:
         pairing = self._pairing
         connection = self._connection
+        if self._parser is not None and self._parser.inferred:
+            pairing.hidden = True
         if pairing.serving:
             done = pairing.pair(messages, connection.received, connection.sent)
         else:

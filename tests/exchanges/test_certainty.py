@@ -137,6 +137,19 @@ def test_a_request_that_may_be_in_what_was_not_copied_takes_its_answer_with_it()
     balanced(kernel)
 
 
+def test_a_request_behind_a_head_that_is_too_long_is_not_believed_before_its_answer() -> None:
+    """The end of the first one is inferred; the answer to the second is recorded before it."""
+    kernel = LateKernel()
+    socket = kernel.accept()
+    socket.receive(b"GET /1 HTTP/1.1\r\nHost: h\r\nCookie: " + b"c" * 66000 + b"\r\n\r\n").send(OK % 201)
+    for i in (2, 3):
+        socket.receive(GET % i).send(OK % (200 + i))
+    told = kernel.tell(0, 1, 2, 3, 5, 4, 7, 6)
+
+    assert answered(told.spans()) == [("/1", 201)]
+    balanced(told)
+
+
 def test_an_answer_in_many_pieces_stays_in_order_while_it_waits() -> None:
     """More pieces than may wait for the request: then none waits, and none is taken before another."""
     kernel = FakeKernel()
