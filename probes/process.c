@@ -15,8 +15,9 @@ int on_exec(struct bpf_raw_tracepoint_args *ctx)
 	if (!to)
 		return 0;
 	forget(pid);
+	/* Two at once may count as one: what matters is that the number is another than before. */
 	if (generation)
-		__sync_fetch_and_add(generation, 1);
+		*generation += 1;
 	if (!(to->modes & MODE_EXECUTABLES))
 		return 0;
 	/* The verdict was on another program. A process chosen by its pid stays one to be asked about. */

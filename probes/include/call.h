@@ -68,7 +68,7 @@ static inline struct socket_entry *account(struct call *call, struct work *work,
 	}
 	if (entry->verdict == VERDICT_OWN || entry->verdict == VERDICT_FILTERED) {
 		if (entry->told)
-			__sync_fetch_and_add(&entry->muted[direction], call->length);
+			add(&entry->muted[direction], call->length);
 		count_loss(entry->verdict == VERDICT_OWN ? LOSS_OWN : LOSS_FILTERED, call->length);
 	} else if (moved > (s64)call->length) {
 		advance_to(sk, entry, direction, begin, UNSEEN_SENDFILE);
@@ -79,7 +79,7 @@ static inline struct socket_entry *account(struct call *call, struct work *work,
 		return 0;
 	entry->told = 1;
 	if (entry->marks & MARK_MUTED) {
-		__sync_fetch_and_add(&entry->muted[direction], call->length);
+		add(&entry->muted[direction], call->length);
 		count_loss(LOSS_MUTED, call->length);
 		return 0;
 	}

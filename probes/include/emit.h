@@ -7,13 +7,21 @@
 #define DO_NOT_WAKE 1	/* BPF_RB_NO_WAKEUP: the reader polls on a short timer */
 #define WAKE 2	/* BPF_RB_FORCE_WAKEUP */
 
+/* Atomic. The compiler's own builtin sometimes returns the old value though nobody asks for it, in an instruction that
+ * kernels before 5.12 do not know.
+ */
+static inline void add(u64 *counter, u64 value)
+{
+	asm volatile("lock *(u64 *)(%0 + 0) += %1" : : "r"(counter), "r"(value) : "memory");
+}
+
 static inline void count_loss(u32 reason, u64 bytes)
 {
 	struct loss *loss = losses.lookup(&reason);
 
 	if (loss) {
-		__sync_fetch_and_add(&loss->events, 1);
-		__sync_fetch_and_add(&loss->bytes, bytes);
+		add(&loss->events, 1);
+		add(&loss->bytes, bytes);
 	}
 }
 
@@ -35,7 +43,7 @@ static inline void emit_hole(u64 socket, struct socket_entry *entry, u32 directi
 
 	if (!record) {
 		count_loss(LOSS_RING_FULL_DATA, length);
-		__sync_fetch_and_add(&entry->lost[direction & 1], length);
+		add(&entry->lost[direction & 1], length);
 		return;
 	}
 	fill_header(&record->header, RECORD_DATA, sizeof(*record), socket, entry);
@@ -61,7 +69,7 @@ static inline void advance_to(u64 socket, struct socket_entry *entry, u32 direct
 	if (begin <= end)
 		return;
 	if (entry->marks & MARK_MUTED) {
-		__sync_fetch_and_add(&entry->muted[direction & 1], begin - end);
+		add(&entry->muted[direction & 1], begin - end);
 		count_loss(LOSS_MUTED, begin - end);
 	} else {
 		emit_hole(socket, entry, direction, end, begin - end, reason);

@@ -63,7 +63,7 @@ static inline void flush(struct work *work, struct socket_entry *entry)
 	if (events.ringbuf_output(record, size, work->written > work->wake_bytes ? WAKE : DO_NOT_WAKE)) {
 		count_loss(LOSS_RING_FULL_DATA, length);
 		direction = record->header.flags & FLAG_SENT ? SENT : RECEIVED;
-		__sync_fetch_and_add(&entry->lost[direction], length);
+		add(&entry->lost[direction], length);
 	}
 	if (work->written > work->wake_bytes)
 		work->written = 0;
