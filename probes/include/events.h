@@ -73,7 +73,7 @@ struct record_header {
 	u64 time_ns;	/* CLOCK_MONOTONIC. Sent: entry of the call where known, else its return. Received: return */
 	u64 socket;
 	u64 epoch_ns;
-	u32 pid;	/* as user space says it: the thread group; 0 where no process is at work */
+	u32 pid;	/* as user space says it: the thread group last at work on the socket; 0 while none was seen */
 	u32 tid;
 };
 
@@ -98,7 +98,12 @@ struct data_record {
 	u8 reserved[7];
 };
 
-/* States are the kernel's (include/net/tcp_states.h): 1 ESTABLISHED, 2 SYN_SENT, 3 SYN_RECV, 7 CLOSE, … */
+/* States are the kernel's (include/net/tcp_states.h): 1 ESTABLISHED, 2 SYN_SENT, 3 SYN_RECV, 7 CLOSE, …
+ *
+ * FIN_WAIT2 is not told. CLOSE is the last record of a socket: where bytes may still be read, or a call is under way, it is
+ * told (with its own time) when the socket is destroyed. A record whose states are equal is made in user space, for a
+ * socket still open when the source ends.
+ */
 struct state_record {
 	struct record_header header;
 	struct endpoints endpoints;
