@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 
@@ -15,6 +17,7 @@ from integration.kernel.recorder import Piece, Recorder
 from otelbpf.connections.address import parse_endpoints
 from otelbpf.events.types import Data, State
 from otelbpf.events.wire import Flag, Loss, TcpState
+from otelbpf.sources import kprobes
 
 REFUSED, TIMED_OUT, RESET = 111, 110, 104
 REQUEST, RESPONSE = len(workload.REQUEST), len(workload.RESPONSE)
@@ -192,13 +195,40 @@ def test_nothing_of_the_collectors_own_is_traced_at_either_end(
         do(workload.hear)
     recorder.settle()
 
-    own = [event for event in recorder.events if isinstance(event, Data) and own_ports & port_pair(event)]
+    own = [event for event in recorder.events if isinstance(event, Data | State) and own_ports & port_pair(event)]
     assert own == []
     events, count = recorder.losses(Loss.OWN)
     assert (events - before[0], count - before[1]) == (8, 4 * (REQUEST + RESPONSE))
 
 
-def port_pair(event: Data) -> set[int]:
+def port_pair(event: Data | State) -> set[int]:
     """Both ports of the connection."""
     ends = parse_endpoints(event.endpoints)
     return {ends.local_port, ends.remote_port}
+
+
+KILLED = """
+import os, signal
+from otelbpf.sources.live import LiveSource
+source = LiveSource(tier="kprobe")
+print("attached", flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_what_a_killed_collector_leaves_is_removed_by_the_next(tier: str) -> None:
+    if tier != "kprobe":
+        pytest.skip("only kprobes leave something behind: events in tracefs")
+    killed = subprocess.Popen([sys.executable, "-c", KILLED], stdout=subprocess.PIPE, text=True)
+    output, _ = killed.communicate()
+    left = kprobes.remove_abandoned()
+
+    assert output == "attached\n"
+    assert {event.rpartition("/")[2] for event in left} >= {
+        "tcp_sendmsg_r",
+        "tcp_sendmsg_p",
+        "tcp_recvmsg_r",
+        "tcp_recvmsg_p",
+    }
+    assert {event.split("_")[1] for event in left} == {str(killed.pid)}
+    assert kprobes.remove_abandoned() == []

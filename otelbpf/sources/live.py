@@ -91,6 +91,8 @@ class LiveSource:
         )
         wake_bytes = max(4096, ring_bytes // 8 // self._cpus)
         self._settings = (os.getpid(), modes, head_limit_bytes, more_limit_bytes, wake_bytes)
+        self.passed_over = ""
+        """Why `auto` did not take the tier it prefers."""
         kprobes.remove_abandoned()
         self._attachment = self._attach(tier, ring_bytes, max_sockets, probes)
         self._maps = self._attachment.maps
@@ -180,8 +182,8 @@ class LiveSource:
         for name in wanted[:-1]:
             try:
                 return Attachment(tier=name, ring_bytes=ring_bytes, max_sockets=max_sockets, probes=probes)
-            except OtelbpfError:
-                continue
+            except OtelbpfError as error:
+                self.passed_over = f"{name} tier: {error.problem}"
         return Attachment(tier=wanted[-1], ring_bytes=ring_bytes, max_sockets=max_sockets, probes=probes)
 
     def _complete(self, records: list[bytes]) -> list[bytes]:

@@ -64,20 +64,34 @@ static inline int is_peer_of_own(struct socket_entry *entry)
 	return own_peers.lookup(&ends) != 0;
 }
 
+static inline int is_loopback(struct endpoints *ends)
+{
+	u64 *local = (u64 *)ends->local_address, *remote = (u64 *)ends->remote_address;
+
+	return ends->remote_address[12] == 127 || (local[0] == remote[0] && local[1] == remote[1]);
+}
+
+/* Is it a connection to the collector? The client's side can tell only where both ends are surely in one place. */
+static inline int is_to_own_port(struct socket_entry *entry)
+{
+	u32 port = entry->endpoints.local_port, *own_namespace;
+
+	if (!(entry->flags & FLAG_SERVER)) {
+		if (!is_loopback(&entry->endpoints))
+			return 0;
+		port = entry->endpoints.remote_port;
+	}
+	own_namespace = own_ports.lookup(&port);
+	return own_namespace && *own_namespace == entry->endpoints.network_namespace;
+}
+
 /* What the two ends alone decide. */
 static inline u8 verdict_on_ends(struct socket_entry *entry, struct settings *to)
 {
-	u32 port = entry->endpoints.local_port;
 	u16 local = entry->endpoints.local_port, remote = entry->endpoints.remote_port;
-	u32 *own_namespace;
 
-	if (is_peer_of_own(entry))
+	if (is_peer_of_own(entry) || is_to_own_port(entry))
 		return VERDICT_OWN;
-	if (entry->flags & FLAG_SERVER) {
-		own_namespace = own_ports.lookup(&port);
-		if (own_namespace && *own_namespace == entry->endpoints.network_namespace)
-			return VERDICT_OWN;
-	}
 	if (to->modes & MODE_PORTS && !ports.lookup(&local) && !ports.lookup(&remote))
 		return VERDICT_FILTERED;
 	return to->modes & (MODE_PIDS | MODE_CGROUPS) ? VERDICT_UNKNOWN : VERDICT_TRACED;
