@@ -4,7 +4,7 @@ SHELL := /bin/bash
 OTELBPF := .venv/bin/otelbpf
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo --preserve-env)
 
-.PHONY: help setup run test lint format unit integration bench clean
+.PHONY: help setup run test lint format unit integration kernels bench clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,6 +35,10 @@ format: ## Put all Python into the project's format
 	@scripts/setup --test
 	@.venv/bin/ruff check --fix --quiet otelbpf tests integration benchmarks scripts/test
 	@.venv/bin/ruff format otelbpf tests integration benchmarks scripts/test
+
+kernels: ## integration/ again, in guests with kernels 5.10, 6.1 and 6.12, where kprobes exist; takes a quarter of an hour
+	@scripts/setup --test
+	@.venv/bin/python scripts/test kernels
 
 bench: ## Measure: cost per span, throughput kept, losses, memory; needs root and some minutes
 	@$(SUDO) scripts/bench $(ARGS)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from integration.harness.cases import Played
 from integration.harness.collector import doctor
 from integration.harness.processes import Running
 
@@ -38,7 +39,7 @@ def tiers() -> list[str]:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """A test that captures runs once in every tier this kernel can do."""
     if "tier" in metafunc.fixturenames:
-        metafunc.parametrize("tier", tiers(), scope="module")
+        metafunc.parametrize("tier", tiers(), scope="session")
 
 
 @pytest.fixture(autouse=True)
@@ -53,6 +54,14 @@ def nothing_left() -> Iterator[None]:
 def run() -> str:
     """What tells this test's requests from all others on the host."""
     return secrets.token_hex(4)
+
+
+@pytest.fixture(scope="session")
+def played(tier: str, tmp_path_factory: pytest.TempPathFactory) -> Played:
+    """Every conversation of test_http.py and test_calls.py, under one collector."""
+    from integration import test_calls, test_http  # noqa: PLC0415 - which ask for this fixture
+
+    return Played({**test_http.CASES, **test_calls.CASES}, tier, tmp_path_factory.mktemp("played"))
 
 
 @pytest.fixture

@@ -424,16 +424,11 @@ UNSAMPLED = 2
 """Spans that `trace_context` asks not to record: one a side."""
 
 
-@pytest.fixture(scope="module")
-def played(tier: str, tmp_path_factory: pytest.TempPathFactory) -> Played:
-    """The cases, played under one collector."""
-    return Played(CASES, tier, tmp_path_factory.mktemp("http"))
-
-
 @pytest.mark.parametrize("name", CASES)
 def test_conversation(name: str, played: Played) -> None:
     """Exactly the spans this conversation must give."""
-    played.assert_equal(name, linked=name != "trace_context")
+    # A request that goes on after its answer ends later for its receiver than for its sender.
+    played.assert_equal(name, linked=name != "trace_context", within=name != "answered_before_the_end")
 
 
 def test_the_balance(played: Played) -> None:

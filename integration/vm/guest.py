@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -42,16 +41,14 @@ def run(kernel: Kernel, command: str, results: Path, *, within_seconds: float, m
     qemu = tool("qemu-system-x86_64", "qemu-system-x86")
     results.mkdir(parents=True, exist_ok=True)
     (results / "command").write_text(command)
-    share = "security_model=none,multidevs=remap"
+    (results / "fetch").write_text("".join(f"{path}\n" for path in large_libraries()))
     argv: list[str | Path] = [
         qemu, "-machine", "q35", "-m", str(memory_mib), "-smp", "2", "-nographic", "-no-reboot", "-nodefaults",
         "-serial", "stdio",
         *(("-accel", "kvm", "-cpu", "host") if accelerated() else ("-accel", "tcg,thread=multi", "-cpu", "max")),
         "-kernel", kernel.image, "-initrd", kernel.initramfs,
         "-append", "console=ttyS0 quiet panic=-1",
-        "-fsdev", f"local,id=host,path=/,readonly=on,{share}", "-device", "virtio-9p-pci,fsdev=host,mount_tag=host",
-        "-fsdev", f"local,id=results,path={results},{share}",
-        "-device", "virtio-9p-pci,fsdev=results,mount_tag=results",
+        *folder("host", "/,readonly=on"), *folder("pieces", "/,readonly=on"), *folder("results", str(results)),
     ]  # fmt: skip
     console = results / "console"
     with console.open("wb") as output:
@@ -70,6 +67,16 @@ def run(kernel: Kernel, command: str, results: Path, *, within_seconds: float, m
     )
 
 
-def remove(results: Path) -> None:
-    """Forget an earlier run's results."""
-    shutil.rmtree(results, ignore_errors=True)
+def folder(name: str, path: str) -> list[str]:
+    """A folder of this host, as the guest can mount it by name (once)."""
+    shared = f"local,id={name},security_model=none,multidevs=remap,path={path}"
+    return ["-fsdev", shared, "-device", f"virtio-9p-pci,fsdev={name},mount_tag={name}"]
+
+
+def large_libraries() -> list[Path]:
+    """The compiler that comes with BCC: some hundred megabytes of which a guest maps nearly all."""
+    told = subprocess.run(["ldd", "/usr/lib/x86_64-linux-gnu/libbcc.so.0"], check=False, capture_output=True, text=True)
+    words = [line.split() for line in told.stdout.splitlines()]
+    found = {Path(line[2]).resolve() for line in words if len(line) > 2 and line[2].startswith("/")}
+    found.add(Path("/usr/lib/x86_64-linux-gnu/libbcc.so.0").resolve())
+    return sorted(path for path in found if path.exists() and path.stat().st_size > 1 << 20)

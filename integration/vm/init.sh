@@ -26,6 +26,12 @@ mount -t bpf bpf /root/sys/fs/bpf
 # tracefs and debugfs are left to the collector.
 mount -t 9p -o trans=virtio,version=9p2000.L,msize=1048576 results /root/results
 ip link set lo up
+
+# What is mapped is read a page at a time through 9p's cache, so large libraries are fetched in large pieces first.
+mkdir /pieces
+mount -t 9p -o trans=virtio,version=9p2000.L,msize=1048576,cache=none,ro pieces /pieces
+while read -r file; do cp "/pieces$file" "/root$file"; done < /root/results/fetch
+umount /pieces
 ulimit -n 20000
 
 chroot /root /bin/bash /results/command > /root/results/output 2>&1

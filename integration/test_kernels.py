@@ -1,0 +1,101 @@
+"""The same tests on Debian's kernels 5.10, 6.1 and 6.12, where kprobes exist: a guest each, booted once."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from integration.harness.processes import ROOT
+from integration.harness.programs import go_program, tool
+from integration.vm import guest
+from integration.vm.kernels import SUITES, Unavailable, kernel
+
+SELECTED = (
+    "integration/test_http.py",
+    "integration/test_calls.py",
+    "integration/test_proxies.py::test_four_spans_a_request[kprobe-nginx]",
+    "integration/test_servers.py::test_every_request_of_a_server[kprobe-gunicorn-gthread]",
+    "integration/test_joining.py::test_connections_open_before[kprobe-go]",
+    "integration/test_losses.py::test_a_ring_too_small[kprobe-bare]",
+)
+"""What a guest runs. A collector's start takes half a minute there, so few of them, each proving much."""
+GUEST_SECONDS = 600
+AT_ONCE = 2
+
+Key = tuple[str, str]
+"""Module and name of a test."""
+
+
+class Report(msgspec.Struct, frozen=True):
+    """What the tests in a guest came to."""
+
+    problems: dict[Key, str]
+    """By test; empty where it passed."""
+    ended: guest.Ended
+
+
+def run_in_guest(version: str, results: Path) -> Report:
+    """Boot, test, read the report."""
+    python = shlex.quote(sys.executable)
+    command = f"""
+cd {shlex.quote(str(ROOT))}
+export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root PYTHONDONTWRITEBYTECODE=1
+export INTEGRATION_SLOW={guest.slowdown()} INTEGRATION_TIER=kprobe
+uname -r
+exec {python} -m pytest {shlex.join(SELECTED)} -q -p no:cacheprovider -o timeout=0 --tb=short \\
+  --junitxml=/results/report.xml
+"""
+    ended = guest.run(kernel(version), command, results, within_seconds=GUEST_SECONDS)
+    report = results / "report.xml"
+    problems: dict[Key, str] = {}
+    for case in ElementTree.parse(report).iter("testcase") if report.exists() else ():
+        told = [found for kind in ("failure", "error", "skipped") if (found := case.find(kind)) is not None]
+        module = case.get("classname", "").rpartition(".")[2]
+        problems[module, case.get("name", "")] = "\n".join(
+            f"{one.tag}: {one.get('message')} {one.text}" for one in told
+        )
+    return Report(problems, ended)
+
+
+@pytest.fixture(scope="session")
+def reports(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Report]]:
+    """The report of a kernel's guest; all guests are started with the first question, a few at a time."""
+    tool("qemu-system-x86_64", "qemu-system-x86")
+    for program in ("server.go", "client.go"):
+        go_program(program)  # guests have no compiler's cache
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        running: dict[str, Future[Report]] = {
+            version: pool.submit(run_in_guest, version, tmp_path_factory.mktemp(f"guest-{version}"))
+            for version in SUITES
+        }
+
+        def report_of(version: str) -> Report:
+            try:
+                return running[version].result()
+            except Unavailable as reason:
+                pytest.skip(str(reason))
+
+        yield report_of
+
+
+@pytest.mark.timeout(3 * GUEST_SECONDS)
+@pytest.mark.parametrize("module", sorted({Path(one.partition("::")[0]).stem for one in SELECTED}))
+@pytest.mark.parametrize("version", SUITES)
+def test_kernel(version: str, module: str, reports: Callable[[str], Report]) -> None:
+    """Every selected test of a module ran in this kernel's guest and passed; a skip there is a failure here."""
+    report = reports(version)
+    ended = report.ended
+    assert ended.status is not None, (
+        f"the guest did not end by itself:\n{ended.console[-2000:]}\n{ended.output[-3000:]}"
+    )
+    ran = {name: problem for (of, name), problem in report.problems.items() if of == module}
+    assert ran, f"no test of {module} ran:\n{ended.output[-3000:]}"
+    wrong = {name: problem[-1500:] for name, problem in ran.items() if problem}
+    assert not wrong, f"{len(wrong)} of {len(ran)} tests:\n" + "\n".join(f"{k}: {v}" for k, v in wrong.items())
