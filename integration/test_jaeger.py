@@ -10,10 +10,13 @@ import pytest
 from integration.harness import balance, expect, servers, truth
 from integration.harness.clients import ask
 from integration.harness.collector import Collector
-from integration.harness.jaeger import Jaeger
+from integration.harness.jaeger import BUILD_SECONDS, Jaeger
 from integration.harness.plan import app_plan, base_url
 from integration.harness.processes import wait_for
 from integration.harness.spans import SeenSpan
+
+# The first of them builds Jaeger, which takes minutes where nothing of it was compiled before.
+pytestmark = pytest.mark.timeout(BUILD_SECONDS + 120)
 
 KINDS = {"server": "SERVER", "client": "CLIENT"}
 
