@@ -84,7 +84,7 @@ class Session:
         """Something is up that the source or a clock has to do with: it waits, is over, or overlaps."""
         self._parser: Http1 | None = None
         self._early: list[Piece] = []
-        self._ended: set[Side] = set()
+        self._ended: tuple[Side, ...] = ()
         self._strikes = 0
         self._last_direction: bool | None = None
         self._prefix = b""
@@ -153,7 +153,7 @@ class Session:
         side = Side.SERVER if server else Side.CLIENT
         if parser is None or side in self._ended:
             return []
-        self._ended.add(side)
+        self._ended += (side,)
         try:
             return self._finish(parser.close(side))
         except ProtocolError as error:
@@ -346,7 +346,7 @@ class Session:
         self._ledger.connections["resynced"] += 1
         self._parser = None
         self._prefix = b""
-        self._ended.clear()
+        self._ended = ()
         self.phase = Phase.LISTENING
         if self._pairing.pipelines:
             self._over("out_of_step")
