@@ -70,12 +70,18 @@ class Connection:
     def add(self, event: Data) -> Iterable[Piece]:
         """Take a record; the pieces of both directions that are now in order, each made when it is asked for: whoever
         takes them sees the streams where the piece leaves them."""
-        if not self.held:
-            stream = self._stream(event)
-            if event.offset <= stream.position:
-                return stream.deliver(event)
-        self.held.append(event)
-        return self._take_held()
+        held, stream = self.held, self._stream(event)
+        next_in_order = event.offset <= stream.position
+        if not held and next_in_order:
+            return stream.deliver(event)
+        held.append(event)
+        head = held[0]
+        if next_in_order and not (event.flags ^ head.flags) & _SENT:
+            return self._advance()
+        # Only a record of the hole's own direction can fill it: all others just wait, however many there are.
+        if len(held) > MAX_HELD:
+            return self._skip()
+        return self.overdue(event.time_ns) if event.time_ns - head.time_ns > REORDER_WINDOW_NS else ()
 
     def overdue(self, now_ns: int) -> Iterator[Piece]:
         """Give up the holes that have waited longer than the reorder window."""
@@ -88,11 +94,6 @@ class Connection:
             yield from self._skip()
         yield from self.received.skip_to(received, time_ns)
         yield from self.sent.skip_to(sent, time_ns)
-
-    def _take_held(self) -> Iterator[Piece]:
-        yield from self._advance()
-        if len(self.held) > MAX_HELD:
-            yield from self._skip()
 
     def _advance(self) -> Iterator[Piece]:
         """Deliver what is in order. A hole holds everything behind it, but not what fills it."""

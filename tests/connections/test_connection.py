@@ -148,6 +148,23 @@ def test_a_hole_waits_for_the_reorder_window_and_is_then_a_gap() -> None:
     assert ledger.bytes_balance() == 0
 
 
+def test_records_that_go_on_coming_end_the_wait_without_a_clock() -> None:
+    """Of either direction, and once they are later than the window, not before."""
+    for sent in (False, True):
+        connection = connect()
+        assert list(connection.add(record(2, b"b", time_ns=1000))) == []
+        at_the_window = record(0 if sent else 3, b"c", time_ns=1000 + REORDER_WINDOW_NS, sent=sent)
+        assert list(connection.add(at_the_window)) == []
+        behind_it = record(1 if sent else 4, b"d", time_ns=1001 + REORDER_WINDOW_NS, sent=sent)
+        assert list(connection.add(behind_it)) == [
+            Piece(False, 0, b"", Gap(2, deliberate=False)),
+            Piece(False, 2, b"b"),
+            Piece(sent, 0 if sent else 3, b"c"),
+            Piece(sent, 1 if sent else 4, b"d"),
+        ]
+        assert not connection.held
+
+
 def test_too_many_held_records_end_the_wait() -> None:
     """Memory is bounded: record MAX_HELD + 1 turns the hole into a gap."""
     connection = connect()
