@@ -38,7 +38,7 @@ def measure(bench: Bench) -> Result:
         commands=[" ".join(command), "otelbpf run --export otlp --pid NGINX --pid WORKER"],
         figures=[each for connections in CONNECTIONS for each in _figures(f"{connections:,} connections", runs)],
         accounts=accounts(runs),
-        notes=["opening and closing the connections is not within the figures"],
+        notes=["opening the connections, their first request, and closing them is not within the figures"],
     )
 
 

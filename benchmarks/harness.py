@@ -87,7 +87,7 @@ def untraced(nginx: Nginx, opened: Opened) -> Run:
         done = send()
         spent = machine.cpu_seconds([nginx.worker]) - spent
         time.sleep(SETTLE_SECONDS)
-        return Run(load=done, nginx_us=spent * 1e6 / (nginx.served() - served))
+        return Run(load=done, nginx_us=spent * 1e6 / (nginx.served() - served - done.first))
 
 
 def traced(bench: Bench, nginx: Nginx, opened: Opened, *, sink: Sink | None, both_ends: bool = False) -> Run:
@@ -120,8 +120,8 @@ def watch(
         told = tally.close(done.requests)
     return Run(
         load=done,
-        nginx_us=nginx_spent * 1e6 / told.served,
-        collector_us=spent * 1e6 / max(told.spans, 1),
+        nginx_us=nginx_spent * 1e6 / (told.served - done.first),
+        collector_us=spent * 1e6 / max(told.spans - done.first * told.ends, 1),
         collector_share=spent_meanwhile / lasted,
         drain_seconds=drained,
         account=told,

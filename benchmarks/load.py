@@ -19,6 +19,8 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
 
     requests: int
     """Answered, all with 200."""
+    first: int = 0
+    """Of those, how many came before the load began: the first one of each connection, where they are opened before."""
     seconds: float
     cpu_seconds: float = 0.0
     latency_us: dict[str, float] = {}
@@ -27,7 +29,7 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def per_second(self) -> float:
         """The rate that came of it."""
-        return self.requests / self.seconds
+        return (self.requests - self.first) / self.seconds
 
 
 Opened = AbstractContextManager[Callable[[], Load]]
@@ -96,6 +98,7 @@ class Steady:
         told: dict[str, Any] = json.loads(line)
         return Load(
             requests=told["requests"],
+            first=told["first"],
             seconds=told["seconds"],
             cpu_seconds=told["cpu_seconds"],
             latency_us={name.removesuffix("_us"): told[name] for name in told if name.endswith("_us")},
