@@ -26,6 +26,9 @@ from otelbpf.protocols.http1_judge import BLANK_LINE
 MAX_WAITING: Final = 10_000
 """Requests that may be without an answer; real clients that pipeline at all send a few dozen."""
 
+# Python 3.11 takes ten times as long for a member of an enum as for a name.
+_CLIENT: Final = Side.CLIENT
+_SERVER: Final = Side.SERVER
 _EMPTY_LINES: Final = re.compile(rb"(?:\r?\n)++")  # possessive: no memory to go back
 
 
@@ -57,7 +60,7 @@ class Flow:
 
     def _empty_lines(self, half: Half, data: bytes, at: int) -> int:
         """RFC 9112 section 2.2: a server passes over empty lines before a request. Nothing else may begin so."""
-        if half.side is Side.CLIENT:
+        if half.side is _CLIENT:
             if match := _EMPTY_LINES.match(data, at):
                 return match.end()
             if data[at:] == b"\r":
@@ -96,7 +99,7 @@ class Flow:
 
     def _whole(self, half: Half, head: bytes, data: bytes, at: int, out: list[Message]) -> int:
         """`head` begins at `data[at]`, which is before `data` if it came in pieces."""
-        if half.side is Side.CLIENT:
+        if half.side is _CLIENT:
             return self._request(half, head, data, at, out)
         return self._response(half, head, data, at, out)
 
@@ -107,7 +110,7 @@ class Flow:
         message = half.message
         if message is None:
             self._ask(method)
-            message = Message(Side.CLIENT, end - size, end, method, target, 0, version, headers)
+            message = Message(_CLIENT, end - size, end, method, target, 0, version, headers)
         else:  # announced early
             message.head_end = end
             message.headers = headers
@@ -122,7 +125,7 @@ class Flow:
             return at
         method = self._asked(out)
         end = half.position + at
-        message = Message(Side.SERVER, end - size, end, method, "", status, version, headers)
+        message = Message(_SERVER, end - size, end, method, "", status, version, headers)
         if switches(message):
             out.append(message)
             self._switch(message, end, out)
@@ -188,12 +191,12 @@ class Flow:
             return None
         head = whole_lines(bytes(half.pending))
         end = half.begin + len(half.pending)
-        if half.side is Side.CLIENT:
+        if half.side is _CLIENT:
             method, target, version, headers, length, _ = self._heads.request(head)
             message = half.message
             if message is None:
                 self._ask(method)
-                message = Message(Side.CLIENT, half.begin, end, method, target, 0, version, headers)
+                message = Message(_CLIENT, half.begin, end, method, target, 0, version, headers)
             else:  # announced early
                 message.head_end = end
                 message.headers = headers
@@ -202,7 +205,7 @@ class Flow:
         if status < 200 and status != 101:
             return None
         method = self._asked(out)
-        message = Message(Side.SERVER, half.begin, end, method, "", status, version, headers)
+        message = Message(_SERVER, half.begin, end, method, "", status, version, headers)
         return message, _without_body(method, status, length)
 
     # -- bodies, tunnels -------------------------------------------------------------------------------------------
@@ -291,12 +294,12 @@ class Flow:
             half.message = message
             half.announced = out
             out.append(message)
-        if half.side is Side.SERVER and switches(message):
+        if half.side is _SERVER and switches(message):
             half.forget()
             self._switch(message, end, out)
             return
         self._set_adrift(half, chunked=length == CHUNKED)
-        if half.side is Side.SERVER and message.method == "CONNECT":
+        if half.side is _SERVER and message.method == "CONNECT":
             self._refuse_tunnel(out)
 
     def _set_adrift(self, half: Half, *, chunked: bool) -> None:

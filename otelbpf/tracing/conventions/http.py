@@ -30,6 +30,8 @@ WANTED_HEADERS = frozenset(
 _SHAPING_HEADERS = ("host", "user-agent", "forwarded", "x-forwarded-for", "x-forwarded-proto")
 """Those that shared attributes are made from."""
 
+_FINE = (Status.UNSET, "")
+
 Attributes = list[tuple[str, AttributeValue]]
 _NOT_PLAIN = re.compile("[?#;@]")  # more than a path, or one that a secret may stand in
 DEFAULT_PORTS = {"http": 80, "https": 443}
@@ -47,7 +49,7 @@ def status(exchange: Exchange, kind: Kind) -> tuple[Status, str]:
     response = exchange.response
     code = response.status if response is not None else 0
     if code < 400 or (code < 500 and kind is Kind.SERVER):
-        return Status.UNSET, ""
+        return _FINE
     return Status.ERROR, str(code)
 
 
