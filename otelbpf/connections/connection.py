@@ -25,6 +25,7 @@ class Connection:
     __slots__ = (
         "attachment",
         "copied_more",
+        "ending",
         "endpoints",
         "first_sequence",
         "flags",
@@ -52,6 +53,8 @@ class Connection:
         self.held: list[Data] = []
         """Records behind a hole, in the order they came; those of the other direction wait with them, because the
         order of requests and responses is worth as much as that of bytes."""
+        self.ending = False
+        """One of the sides has said that it sends no more."""
         self.muted = False
         self.copied_more = False
         self.attachment: object = None
@@ -118,11 +121,6 @@ class Connection:
 
     def _stream(self, event: Data) -> Stream:
         return self.sent if event.flags & _SENT else self.received
-
-    @property
-    def ending(self) -> bool:
-        """One of the sides has said that it sends no more."""
-        return self.sent.end >= 0 or self.received.end >= 0
 
     def __repr__(self) -> str:
         role = "server" if self.flags & Flag.SERVER else "client" if self.flags & Flag.CLIENT else "unknown"

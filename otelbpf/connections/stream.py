@@ -71,7 +71,10 @@ class Stream:
         offset = event.offset
         if offset != self.position or len(event.data) != size:
             return False
-        self._mark(offset, event.time_ns)
+        if self._needed < offset:
+            self._keep_mark()
+        self._newest = offset
+        self._newest_ns = event.time_ns
         self.pid = event.pid
         self.position = offset + size
         ledger = self._ledger
@@ -139,10 +142,13 @@ class Stream:
 
     def _mark(self, offset: int, time_ns: int) -> None:
         if self._needed < offset:
-            self._marks.append(self._newest)
-            self._times.append(self._newest_ns)
+            self._keep_mark()
         self._newest = offset
         self._newest_ns = time_ns
+
+    def _keep_mark(self) -> None:
+        self._marks.append(self._newest)
+        self._times.append(self._newest_ns)
 
 
 def _without_start(event: Data, skip: int) -> Data:

@@ -94,8 +94,10 @@ class Tracker:
                 connection.first_sequence = (event.first_sent, event.first_received)
         if new in _LOCAL_FIN and old != TcpState.LAST_ACK:
             connection.sent.end = event.sent
+            connection.ending = True
         if new in _REMOTE_FIN and connection.received.end < 0:
             connection.received.end = event.arrived
+            connection.ending = True
         return connection
 
     def settle(self, event: State) -> None:

@@ -36,7 +36,7 @@ class Ring:
     def read(self, limit: int = 8192) -> list[bytes]:
         """At most `limit` records, in order; what they took is free again when this returns. A record still being
         written ends the list: it and those behind it come with a later call."""
-        data, mask = self._data, self._size - 1
+        data, mask, mapped = self._data, self._size - 1, self._producer
         position, end = self._read_position[0], self._written_position[0]
         records: list[bytes] = []
         while position < end and len(records) < limit:
@@ -46,7 +46,8 @@ class Ring:
                 break
             size = length & _LENGTH
             if not length & _DISCARDED:
-                records.append(bytes(data[at + _HEADER_BYTES : at + _HEADER_BYTES + size]))
+                at += _PAGE + _HEADER_BYTES
+                records.append(mapped[at : at + size])
             position += (size + _HEADER_BYTES + 7) & ~7
         self._read_position[0] = position
         return records
