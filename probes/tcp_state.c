@@ -22,70 +22,54 @@ static inline void tell_missed_end(u64 sk, struct socket_entry *entry)
 	tell_end(sk, entry);
 }
 
-static inline void begin_client(u64 sk, struct settings *to)
+/* Is the birth in the table already? The program is run twice; and with TCP Fast Open the application may have been given
+ * the socket, and read, before the handshake ended. Any other entry is of a life whose end was missed.
+ */
+static inline int is_born(u64 sk, struct socket_entry *entry, u8 state)
 {
-	struct socket_entry *known = sockets.lookup(&sk), entry = {};
-	u64 id = bpf_get_current_pid_tgid();
-
-	if (known && known->state == TCP_SYN_SENT)
-		return;
-	if (known)
-		tell_missed_end(sk, known);
-	entry.epoch_ns = bpf_ktime_get_ns();
-	entry.flags = FLAG_CLIENT;
-	entry.old_state = TCP_CLOSE;
-	entry.state = TCP_SYN_SENT;
-	entry.direction = NO_DIRECTION;
-	entry.command_generation = to->command_generation;
-	sk_endpoints(sk, &entry.endpoints);
-	entry.verdict = verdict_on_ends(&entry, to);
-	if (sockets.update(&sk, &entry))
-		return;
-	known = sockets.lookup(&sk);
-	if (!known)
-		return;
-	meet_process(sk, known, to, id >> 32, id);
-	if (known->verdict == VERDICT_OWN || known->verdict == VERDICT_FILTERED)
-		return;
-	emit_state(sk, known, known->epoch_ns, TCP_CLOSE, TCP_SYN_SENT, 1);
+	if (entry->life != LIFE_OPEN)
+		return 0;
+	if (state == TCP_SYN_SENT)
+		return entry->state == TCP_SYN_SENT;
+	if (entry->state == TCP_SYN_RECV)
+		entry->state = TCP_ESTABLISHED;
+	return entry->state == TCP_ESTABLISHED && entry->base[SENT] == tcp_write_sequence(sk);
 }
 
-static inline void begin_server(u64 sk, struct settings *to)
+static inline struct socket_entry *begin(u64 sk, struct socket_entry *known, u8 state, struct settings *to)
 {
-	struct socket_entry *known = sockets.lookup(&sk), entry = {};
+	struct socket_entry entry = {};
+	u64 id = bpf_get_current_pid_tgid();
 
-	/* TCP Fast Open: the application may have been given the socket, and read, before the handshake ended. */
-	if (known && known->life == LIFE_OPEN && known->state == TCP_SYN_RECV) {
-		known->state = TCP_ESTABLISHED;
-		return;
-	}
-	/* The program is run twice; any other entry is of a life whose end was missed. */
-	if (known && known->state == TCP_ESTABLISHED && known->base[SENT] == tcp_write_sequence(sk))
-		return;
 	if (known)
 		tell_missed_end(sk, known);
 	entry.epoch_ns = bpf_ktime_get_ns();
-	entry.flags = FLAG_SERVER;
-	entry.old_state = TCP_SYN_RECV;
-	entry.state = TCP_ESTABLISHED;
+	entry.state = state;
 	entry.direction = NO_DIRECTION;
 	entry.command_generation = to->command_generation;
-	entry.base[SENT] = tcp_write_sequence(sk);
-	entry.base[RECEIVED] = tcp_copied_sequence(sk);
+	if (state == TCP_SYN_SENT) {
+		entry.flags = FLAG_CLIENT;
+		entry.old_state = TCP_CLOSE;
+	} else {
+		entry.flags = FLAG_SERVER;
+		entry.old_state = TCP_SYN_RECV;
+		entry.base[SENT] = tcp_write_sequence(sk);
+		entry.base[RECEIVED] = tcp_copied_sequence(sk);
+	}
 	sk_endpoints(sk, &entry.endpoints);
 	entry.verdict = verdict_on_ends(&entry, to);
-	if (entry.verdict == VERDICT_UNKNOWN)
+	if (state == TCP_ESTABLISHED && entry.verdict == VERDICT_UNKNOWN)
 		entry.marks = MARK_OPENED;
 	if (sockets.update(&sk, &entry))
-		return;
+		return 0;
 	known = sockets.lookup(&sk);
 	if (!known)
-		return;
-	note_numbers(sk, known, TCP_ESTABLISHED);
-	if (known->verdict == VERDICT_OWN)
+		return 0;
+	if (state == TCP_SYN_SENT)
+		meet_process(sk, known, to, id >> 32, id);
+	else if (known->verdict == VERDICT_OWN)
 		mark_own(known);
-	else if (known->verdict == VERDICT_TRACED)
-		emit_state(sk, known, known->epoch_ns, TCP_SYN_RECV, TCP_ESTABLISHED, 0);
+	return known;
 }
 
 static inline void establish_client(u64 sk, struct socket_entry *entry)
@@ -99,66 +83,70 @@ static inline void establish_client(u64 sk, struct socket_entry *entry)
 		mark_own(entry);
 }
 
-static inline void end(u64 sk, struct socket_entry *entry, u8 old_state)
+/* The application may still read what had arrived, or is in a call that moved bytes and has not been told yet. */
+static inline int is_in_use(u64 sk, struct socket_entry *entry)
 {
-	if (!entry->endpoints.local_port)
-		entry->endpoints.local_port = from_network_order(read_u16(sk + OFFSET_INET_SOCK_INET_SPORT));
-	note_numbers(sk, entry, old_state);
-	entry->old_state = old_state;
-	if (!sk_is_orphan(sk) && (entry->received < entry->arrived || entry->received != entry->end[RECEIVED] ||
-				  entry->sent != entry->end[SENT])) {
-		/* The application may still read what had arrived, or is in a call that moved bytes and has not returned
-		 * yet: the end is told when the socket goes.
-		 */
-		entry->life = LIFE_ENDING;
-		return;
-	}
-	tell_end(sk, entry);
+	if (sk_is_orphan(sk))
+		return 0;
+	return entry->received < entry->arrived || entry->received != entry->end[RECEIVED] ||
+	       entry->sent != entry->end[SENT] || entry->busy[RECEIVED] || entry->busy[SENT];
+}
+
+static inline void listens(u64 sk, struct settings *to)
+{
+	u32 port = read_u16(sk + OFFSET_SOCK_COMMON_SKC_NUM), inode = sk_network_namespace(sk);
+
+	if (bpf_get_current_pid_tgid() >> 32 == to->own_pid && sk_is_tcp(sk))
+		own_ports.update(&port, &inode);
 }
 
 static inline void change_state(struct bpf_raw_tracepoint_args *ctx)
 {
-	u64 sk = ctx->args[0];
+	u64 sk = ctx->args[0], time_ns;
 	u8 old_state = ctx->args[1], state = ctx->args[2];
 	struct settings *to = read_settings();
 	struct socket_entry *entry;
-	u32 port, inode;
 
 	if (!to)
 		return;
-	if (state == TCP_SYN_SENT) {
-		if (sk_is_tcp(sk))
-			begin_client(sk, to);
-		return;
-	}
 	if (state == TCP_LISTEN) {
-		port = read_u16(sk + OFFSET_SOCK_COMMON_SKC_NUM);
-		inode = sk_network_namespace(sk);
-		if (bpf_get_current_pid_tgid() >> 32 == to->own_pid && sk_is_tcp(sk))
-			own_ports.update(&port, &inode);
+		listens(sk, to);
 		return;
 	}
 	entry = sockets.lookup(&sk);
-	if (old_state == TCP_SYN_RECV && state == TCP_ESTABLISHED && !(entry && entry->state == TCP_SYN_SENT)) {
-		if (sk_is_tcp(sk))
-			begin_server(sk, to);
-		return;
+	/* Of two sockets that connect to each other at once, each goes from SYN_SENT over SYN_RECV, and remains a client. */
+	if (state == TCP_SYN_SENT ||
+	    (state == TCP_ESTABLISHED && old_state == TCP_SYN_RECV && !(entry && entry->flags & FLAG_CLIENT))) {
+		if (!sk_is_tcp(sk) || (entry && is_born(sk, entry, state)))
+			return;
+		entry = begin(sk, entry, state, to);
+		if (!entry)
+			return;
+		note_numbers(sk, entry, state);
+		time_ns = entry->epoch_ns;
+	} else {
+		if (!entry || entry->state == state || entry->life != LIFE_OPEN)
+			return;
+		entry->old_state = old_state;
+		entry->state = state;
+		if (state == TCP_ESTABLISHED)
+			establish_client(sk, entry);
+		note_numbers(sk, entry, old_state);
+		time_ns = entry->closed_ns;
 	}
-	if (!entry || entry->state == state || entry->life != LIFE_OPEN)
-		return;
-	entry->old_state = entry->state;
-	entry->state = state;
 	if (state == TCP_CLOSE) {
-		end(sk, entry, old_state);
+		if (!entry->endpoints.local_port)
+			entry->endpoints.local_port = from_network_order(read_u16(sk + OFFSET_INET_SOCK_INET_SPORT));
+		if (is_in_use(sk, entry))
+			entry->life = LIFE_ENDING;	/* told when the socket goes */
+		else
+			tell_end(sk, entry);
 		return;
 	}
-	if (state == TCP_ESTABLISHED)
-		establish_client(sk, entry);
 	if (state == TCP_FIN_WAIT2 || entry->verdict == VERDICT_OWN || entry->verdict == VERDICT_FILTERED ||
 	    entry->marks & MARK_OPENED)
 		return;
-	note_numbers(sk, entry, old_state);
-	emit_state(sk, entry, entry->closed_ns, old_state, state, 0);
+	emit_state(sk, entry, time_ns, entry->old_state, state, state == TCP_SYN_SENT);
 }
 
 int on_state(struct bpf_raw_tracepoint_args *ctx)

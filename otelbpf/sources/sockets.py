@@ -47,8 +47,9 @@ ENTRY_FIELDS: Final = (
     ("old_state", "B"),
     ("direction", "B"),
     ("told", "B"),
+    ("busy", "2s"),
 )
-ENTRY: Final = struct.Struct("<" + "".join(code for _, code in ENTRY_FIELDS) + "3x")
+ENTRY: Final = struct.Struct("<" + "".join(code for _, code in ENTRY_FIELDS) + "x")
 
 
 class Life(enum.IntEnum):
@@ -105,6 +106,7 @@ class SocketEntry(msgspec.Struct, frozen=True, gc=False):
     old_state: int
     direction: int
     told: int
+    busy: bytes
 
     @classmethod
     def parse(cls, value: bytes) -> SocketEntry:

@@ -42,6 +42,8 @@ static inline struct socket_entry *account(struct call *call, struct work *work,
 	if (entry->direction == NO_DIRECTION && is_peer_of_own(entry))
 		entry->verdict = VERDICT_OWN;
 	meet_process(sk, entry, to, pid, tid);
+	if (entry->marks & MARK_OPENED && entry->verdict != VERDICT_FILTERED && entry->verdict != VERDICT_OWN)
+		tell_birth(sk, entry);
 
 	sequence = direction == SENT ? tcp_write_sequence(sk) : tcp_raw_copied_sequence(sk);
 	moved = offset_of(entry, direction, sequence) - entry->end[direction];
@@ -73,14 +75,18 @@ static inline struct socket_entry *account(struct call *call, struct work *work,
 	} else if (moved > (s64)call->length) {
 		advance_to(sk, entry, direction, begin, UNSEEN_SENDFILE);
 	}
+	entry->busy[direction] = 1;
 	if (moved > 0)
 		entry->end[direction] = end;
-	if (entry->verdict == VERDICT_OWN || entry->verdict == VERDICT_FILTERED)
+	if (entry->verdict == VERDICT_OWN || entry->verdict == VERDICT_FILTERED) {
+		entry->busy[direction] = 0;
 		return 0;
+	}
 	entry->told = 1;
 	if (entry->marks & MARK_MUTED) {
 		add(&entry->muted[direction], call->length);
 		count_loss(LOSS_MUTED, call->length);
+		entry->busy[direction] = 0;
 		return 0;
 	}
 	if (entry->marks & MARK_KERNEL && call->reason != UNSEEN_SENDFILE)
@@ -100,6 +106,7 @@ static inline struct socket_entry *account(struct call *call, struct work *work,
 	work->tail = 0;
 	work->left = 0;
 	work->reason = UNSEEN_NONE;
+	work->due = 0;
 	work->wake_bytes = to->wake_bytes;
 	work->head_limit = to->head_limit;
 	work->budget = entry->budget[direction];
@@ -110,23 +117,14 @@ static inline struct socket_entry *account(struct call *call, struct work *work,
 	if (call->reason)
 		give_up(work, call->reason);
 	else if (call->left)
-		take_segment(work, entry, call->base, call->left);
+		take_segment(work, call->base, call->left);
 	return entry;
-}
-
-/* The last record of the call. */
-static inline void finish(struct work *work, struct socket_entry *entry)
-{
-	u32 direction = work->record.header.flags & FLAG_SENT ? SENT : RECEIVED;
-
-	entry->budget[direction] = work->budget;
-	flush(work, entry);
 }
 
 /* Hands the call in the workspace to tell_call(). Hooks end here: the program behind the tail call is loaded once. */
 static inline void pass_on(void *ctx, struct work *work)
 {
-	work->accounted = 0;
+	work->runs = 0;
 	telling.call(ctx, 0);
 }
 
@@ -140,18 +138,19 @@ static inline void tell_call(void *ctx)
 
 	if (!to || !work)
 		return;
-	if (!work->accounted) {
+	if (!work->runs) {
 		entry = account(&work->call, work, to);
-		work->accounted = 1;
 	} else {
 		sk = work->call.sk;
 		entry = sockets.lookup(&sk);
 	}
 	if (!entry)
 		return;
-	if (!walk(work, entry)) {
-		telling.call(ctx, 0);
+	work->runs += 1;
+	if (work->runs > WALK_RUNS)
 		give_up(work, UNSEEN_SEGMENTS);
-	}
-	finish(work, entry);
+	if (!walk(work, entry))
+		telling.call(ctx, 0);
+	entry->budget[work->call.direction & 1] = work->budget;
+	entry->busy[work->call.direction & 1] = 0;
 }

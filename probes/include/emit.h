@@ -171,7 +171,7 @@ static inline int tell_process(u32 pid, u32 tid)
 	record->header.tid = tid;
 	record->started_ns = started;
 	record->cgroup = bpf_get_current_cgroup_id();
-	bpf_probe_read_kernel(record->comm, sizeof(record->comm), (void *)(leader + OFFSET_TASK_STRUCT_COMM));
+	copy_from_kernel(record->comm, sizeof(record->comm), (void *)(leader + OFFSET_TASK_STRUCT_COMM));
 	events.ringbuf_submit(record, WAKE);
 	processes.update(&pid, &started);
 	return 1;

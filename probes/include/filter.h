@@ -137,13 +137,24 @@ static inline void meet_process(u64 sk, struct socket_entry *entry, struct setti
 		return;
 	if (!tell_process(pid, tid))
 		entry->exec_generation -= 1;	/* the next bytes try again */
-	if (entry->marks & MARK_OPENED) {
-		entry->marks &= ~MARK_OPENED;
-		emit_state(sk, entry, entry->epoch_ns, TCP_SYN_RECV, TCP_ESTABLISHED, 0);
-		if (entry->state == TCP_CLOSE_WAIT) {
-			note_numbers(sk, entry, TCP_CLOSE_WAIT);
-			emit_state(sk, entry, entry->closed_ns, TCP_ESTABLISHED, TCP_CLOSE_WAIT, 0);
-		}
+}
+
+/* The birth of an accepted socket, told late: only now it is known whose it is. The peer may have ended its side since. */
+static inline void tell_birth(u64 sk, struct socket_entry *entry)
+{
+	u64 time_ns = entry->epoch_ns;
+	u8 before = TCP_SYN_RECV, state = TCP_ESTABLISHED;
+
+	entry->marks &= ~MARK_OPENED;
+#pragma clang loop unroll(disable)
+	for (int i = 0; i < 2; i++) {
+		emit_state(sk, entry, time_ns, before, state, 0);
+		if (entry->state != TCP_CLOSE_WAIT)
+			return;
+		note_numbers(sk, entry, TCP_CLOSE_WAIT);
+		time_ns = entry->closed_ns;
+		before = TCP_ESTABLISHED;
+		state = TCP_CLOSE_WAIT;
 	}
 }
 

@@ -30,7 +30,7 @@ static inline void find_segments(struct call *call, u64 message)
 		call->vector = read_u64(iterator + OFFSET_IOV_ITER_IOV);
 		call->segments = read_u64(iterator + OFFSET_IOV_ITER_NR_SEGS);
 		if (skip && call->segments) {
-			bpf_probe_read_kernel(&first, sizeof(first), (void *)call->vector);
+			copy_from_kernel(&first, sizeof(first), (void *)call->vector);
 			call->base = first.base + skip;
 			call->left = first.length - skip;
 			call->vector += sizeof(first);

@@ -22,12 +22,18 @@
 #define TCP_LISTEN 10
 #define TCP_CLOSING 11
 
+/* The helpers bpf_probe_read_kernel and bpf_probe_read_user under names of our own: BCC looks up theirs in all the symbols
+ * of the kernel, which takes longer than compiling.
+ */
+static long (*copy_from_kernel)(void *to, u64 size, const void *from) = (void *)BPF_FUNC_probe_read_kernel;
+static long (*copy_from_user)(void *to, u64 size, const void *from) = (void *)BPF_FUNC_probe_read_user;
+
 #define READER(bits)							\
 	static inline u##bits read_u##bits(u64 address)			\
 	{								\
 		u##bits value = 0;					\
 									\
-		bpf_probe_read_kernel(&value, sizeof(value), (void *)address);	\
+		copy_from_kernel(&value, sizeof(value), (void *)address);	\
 		return value;						\
 	}
 
@@ -108,10 +114,10 @@ static inline void sk_endpoints(u64 sk, struct endpoints *to)
 	to->network_namespace = sk_network_namespace(sk);
 #ifdef OFFSET_SOCK_COMMON_SKC_V6_DADDR
 	if (sk_family(sk) == AF_INET6) {
-		bpf_probe_read_kernel(ipv4_mapped, sizeof(ipv4_mapped), (void *)(sk + OFFSET_SOCK_COMMON_SKC_V6_DADDR));
+		copy_from_kernel(ipv4_mapped, sizeof(ipv4_mapped), (void *)(sk + OFFSET_SOCK_COMMON_SKC_V6_DADDR));
 		if (ipv4_mapped[0] || ipv4_mapped[1] || ipv4_mapped[2] != __builtin_bswap32(0xffff)) {
-			bpf_probe_read_kernel(to->local_address, 16, (void *)(sk + OFFSET_SOCK_COMMON_SKC_V6_RCV_SADDR));
-			bpf_probe_read_kernel(to->remote_address, 16, (void *)(sk + OFFSET_SOCK_COMMON_SKC_V6_DADDR));
+			copy_from_kernel(to->local_address, 16, (void *)(sk + OFFSET_SOCK_COMMON_SKC_V6_RCV_SADDR));
+			copy_from_kernel(to->remote_address, 16, (void *)(sk + OFFSET_SOCK_COMMON_SKC_V6_DADDR));
 			return;
 		}
 		/* An IPv6 socket that speaks IPv4 carries the IPv4 addresses too, and gets its mapped own one late. */

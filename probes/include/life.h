@@ -42,6 +42,9 @@ static inline void tell_end(u64 sk, struct socket_entry *entry)
 	if (entry->verdict == VERDICT_OWN)
 		forget_own(entry);
 	entry->life = LIFE_CLOSED;
+	/* Nothing follows that could notice what went by no hook: bytes spliced from the socket as its last. */
+	if (entry->told)
+		advance_to(sk, entry, RECEIVED, entry->received, UNSEEN_SENDFILE);
 	if (entry->told && !emit_state(sk, entry, entry->closed_ns, entry->old_state, TCP_CLOSE, 0))
 		untold.update(&key, entry);
 }

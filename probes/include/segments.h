@@ -13,7 +13,7 @@ static inline int starts_message(u64 address)
 {
 	u32 start = 0;
 
-	if (bpf_probe_read_user(&start, sizeof(start), (void *)address))
+	if (copy_from_user(&start, sizeof(start), (void *)address))
 		return 0;
 	switch (start) {
 	case 0x50545448:	/* HTTP */
@@ -72,6 +72,7 @@ static inline void flush(struct work *work, struct socket_entry *entry)
 	work->skipped = 0;
 	work->tail = 0;
 	work->reason = UNSEEN_NONE;
+	work->due = 0;
 	record->header.flags |= FLAG_CONTINUED;
 }
 
@@ -84,20 +85,19 @@ static inline void give_up(struct work *work, u32 reason)
 	work->left = 0;
 }
 
-static inline void take_segment(struct work *work, struct socket_entry *entry, u64 base, u64 length)
+static inline void take_segment(struct work *work, u64 base, u64 length)
 {
 	u64 rest = work->length - work->position;
 
 	work->base = base;
 	work->left = length < rest ? length : rest;
 	if (work->budget < work->head_limit && starts_message(base)) {
-		if (work->skipped)
-			flush(work, entry);
+		work->due = work->skipped != 0;
 		work->budget = work->head_limit;
 	}
 }
 
-static inline void next_segment(struct work *work, struct socket_entry *entry)
+static inline void next_segment(struct work *work)
 {
 	struct iovec segment = {};
 	long failed;
@@ -107,9 +107,9 @@ static inline void next_segment(struct work *work, struct socket_entry *entry)
 		return;
 	}
 #ifdef WITH_KPROBES
-	failed = bpf_probe_read_kernel(&segment, sizeof(segment), (void *)work->vector);
+	failed = copy_from_kernel(&segment, sizeof(segment), (void *)work->vector);
 #else
-	failed = bpf_probe_read_user(&segment, sizeof(segment), (void *)work->vector);
+	failed = copy_from_user(&segment, sizeof(segment), (void *)work->vector);
 #endif
 	if (failed) {
 		give_up(work, UNSEEN_FAULT);
@@ -117,7 +117,7 @@ static inline void next_segment(struct work *work, struct socket_entry *entry)
 	}
 	work->vector += sizeof(segment);
 	work->segments -= 1;
-	take_segment(work, entry, segment.base, segment.length);
+	take_segment(work, segment.base, segment.length);
 }
 
 /* Skips what is left of the segment, keeping its last bytes. */
@@ -129,7 +129,7 @@ static inline void skip_segment(struct work *work)
 	asm volatile("" : "+r"(count));
 	if (count > TAIL_BYTES)
 		count = TAIL_BYTES;
-	bpf_probe_read_user(&last, count, (void *)from);
+	copy_from_user(&last, count, (void *)from);
 	if (count == TAIL_BYTES)
 		work->tail = last;
 	else if (count)
@@ -140,12 +140,12 @@ static inline void skip_segment(struct work *work)
 	work->left = 0;
 }
 
-static inline void copy_segment(struct work *work, struct socket_entry *entry)
+static inline void copy_segment(struct work *work)
 {
 	u64 at = work->filled, count = work->left;
 
 	if (at >= CHUNK) {
-		flush(work, entry);
+		work->due = 1;
 		return;
 	}
 	if (count > work->budget)
@@ -156,7 +156,7 @@ static inline void copy_segment(struct work *work, struct socket_entry *entry)
 	asm volatile("" : "+r"(count));
 	if (at >= CHUNK || count > CHUNK)
 		return;
-	if (bpf_probe_read_user(work->payload + at, count, (void *)work->base)) {
+	if (copy_from_user(work->payload + at, count, (void *)work->base)) {
 		give_up(work, UNSEEN_FAULT);
 		return;
 	}
@@ -167,22 +167,27 @@ static inline void copy_segment(struct work *work, struct socket_entry *entry)
 	work->budget -= count;
 }
 
-/* Goes on for some steps; 1 when the call is dealt with. */
+/* Goes on for some steps; 1 when the call is told. Each helper that writes or copies stands here once: the compiler inlines
+ * all there is.
+ */
 static inline int walk(struct work *work, struct socket_entry *entry)
 {
 #pragma clang loop unroll(disable)
 	for (int step = 0; step < WALK_STEPS; step++) {
-		if (!work->left) {
+		if (work->due || work->position >= work->length) {
+			flush(work, entry);
 			if (work->position >= work->length)
 				return 1;
-			next_segment(work, entry);
 		}
-		if (!work->left)
-			continue;
+		if (!work->left) {
+			next_segment(work);
+			if (work->due || !work->left)
+				continue;
+		}
 		if (work->skipped || !work->budget)
 			skip_segment(work);
 		else
-			copy_segment(work, entry);
+			copy_segment(work);
 	}
-	return work->position >= work->length;
+	return 0;
 }

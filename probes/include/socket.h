@@ -68,7 +68,8 @@ struct socket_entry {
 	u8 old_state;
 	u8 direction;	/* of the last bytes */
 	u8 told;	/* a record of this life was due, so its end has to be told */
-	u8 reserved[3];
+	u8 busy[DIRECTIONS];	/* a call is accounted for, and its records are being written */
+	u8 reserved;
 };
 
 /* Names a life for ever: pointers are used again at once. */

@@ -45,7 +45,7 @@ static inline u64 user_u64(u64 address)
 {
 	u64 value = 0;
 
-	bpf_probe_read_user(&value, sizeof(value), (void *)address);
+	copy_from_user(&value, sizeof(value), (void *)address);
 	return value;
 }
 

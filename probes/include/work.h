@@ -8,8 +8,11 @@
 /* Bytes of one data record; a longer prefix takes several. A power of two. */
 #define CHUNK 8192
 
-/* Segments walked before a tail call goes on: 33 of those (the kernel's limit) take IOV_MAX segments. */
+/* Segments walked in one run of the program. It goes on by a tail call, of which the kernel allows 33 in a row, the first
+ * one included; so IOV_MAX segments can be walked.
+ */
 #define WALK_STEPS 32
+#define WALK_RUNS 32
 
 /* A call that sent or received bytes, as a tier's hook found it. */
 struct call {
@@ -29,7 +32,7 @@ struct work {
 	struct data_record record;
 	u8 payload[2 * CHUNK];	/* twice: the verifier adds the largest offset and the largest length */
 	struct call call;
-	u32 accounted;	/* the call is in the socket's account, and being walked */
+	u32 runs;	/* of the program that walks it; before the first the call is not in the socket's account */
 	u32 reserved;
 	u64 begin;	/* stream offset of the call's first byte */
 	u64 length;	/* of the call */
@@ -47,6 +50,8 @@ struct work {
 	u32 written;	/* bytes since the last wake-up */
 	u32 wake_bytes;	/* as the settings have them, and the next */
 	u32 head_limit;
+	u32 due;	/* a record is to be made before the walk goes on */
+	u32 reserved2;
 };
 
 struct iovec {

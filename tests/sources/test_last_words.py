@@ -60,7 +60,7 @@ def words(tables: Tables, ring: Positions) -> LastWords:
 
 
 def value(**fields: int) -> bytes:
-    known: dict[str, int | bytes] = {"endpoints": bytes(40), "told": 1, **fields}
+    known: dict[str, int | bytes] = {"endpoints": bytes(40), "busy": bytes(2), "told": 1, **fields}
     return ENTRY.pack(*(known.get(name, 0) for name, _ in ENTRY_FIELDS))
 
 

@@ -24,7 +24,7 @@ def in_c(fields: Fields) -> list[tuple[str, str]]:
 @pytest.mark.parametrize("compiler", COMPILERS)
 def test_the_table_of_sockets(compiler: str) -> None:
     claims = itertools.chain(
-        of_struct("socket_entry", ("", [*in_c(sockets.ENTRY_FIELDS), ("reserved", "3s")])),
+        of_struct("socket_entry", ("", [*in_c(sockets.ENTRY_FIELDS), ("reserved", "1s")])),
         of_constants(**{f"LIFE_{life.name}": life for life in sockets.Life}),
         of_constants(**{f"MARK_{mark.name}": mark for mark in sockets.Mark}),
         of_constants(**{f"VERDICT_{verdict.name}": verdict for verdict in control.Verdict}),

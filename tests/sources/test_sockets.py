@@ -18,7 +18,16 @@ SOCKET = 0xFFFF888012345678
 
 def entry(**values: int) -> SocketEntry:
     """As the map holds it; what is not given is 0."""
-    known = {"epoch_ns": 5, "endpoints": ENDS, "pid": 11, "tid": 12, "flags": Flag.SERVER, "told": 1, **values}
+    known = {
+        "epoch_ns": 5,
+        "endpoints": ENDS,
+        "pid": 11,
+        "tid": 12,
+        "flags": Flag.SERVER,
+        "told": 1,
+        "busy": bytes(2),
+        **values,
+    }
     return SocketEntry.parse(ENTRY.pack(*(known.get(name, 0) for name, _ in ENTRY_FIELDS)))
 
 
