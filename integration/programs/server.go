@@ -21,6 +21,11 @@ func answer(response http.ResponseWriter, request *http.Request) {
 		return otherwise
 	}
 	received, _ := io.Copy(io.Discard, request.Body)
+	if gate := query.Get("gate"); gate != "" {
+		for _, err := os.Stat(gate); err != nil; _, err = os.Stat(gate) {
+			time.Sleep(time.Millisecond)
+		}
+	}
 	if delay := wish("delay", 0); delay > 0 {
 		fmt.Println("delaying", request.URL.Path, delay, "ms")
 		time.Sleep(time.Duration(delay) * time.Millisecond)
