@@ -84,7 +84,7 @@ def test_the_ways_of_curl(server_name: str, tier: str, folder: Path, run: str) -
         for name, (options, method, status, size, version) in WAYS.items():
             url = f"{base_url('v4', server.port)}/r/{run}/{name}"
             filled = [option.format(body=body, port=server.port) for option in options]
-            asked, received = curl_once(url, filled, b"x" * 5_000 if name == "upload" else b"", folder)
+            asked, uploaded = curl_once(url, filled, b"x" * 5_000 if name == "upload" else b"", folder)
             answer = asked.answers[name]
             assert answer.status == status, f"{name}: {answer}"
             request = Request(id=name, method=method, url=url, body=max(size, 0), version=version)
@@ -95,20 +95,26 @@ def test_the_ways_of_curl(server_name: str, tier: str, folder: Path, run: str) -
                 expect.client_span(asked, request, answer, local=(address, port)),
                 expect.server_span(server, request, answer, pids=frozenset([pid]), client=address, client_port=port),
             ]
-            expected += [truth.replace(end, request_size=received if size < 0 else size) for end in ends]
+            if uploaded < size:
+                # nginx answers before it reads a body, and with HTTP/1.0 curl may then not send it.
+                assert (server_name, name) == ("nginx", "http10-post")
+                ends = [truth.replace(end, incomplete=("closed", "")) for end in ends]
+            # curl counts the frames of a chunked body too.
+            sent = size if name == "upload" else uploaded
+            expected += [truth.replace(end, request_size=sent) for end in ends]
     truth.assert_equal(expected, collector.spans(), exact_sends=tier == "kprobe")
 
 
-def curl_once(url: str, options: list[str], stdin: bytes, folder: Path) -> tuple[Asked, int | None]:
-    """One curl for one request; what it saw, and how much of a body the server says it received."""
-    write_out = "%{http_code} %{size_download} %header{x-received} %header{x-peer}"
+def curl_once(url: str, options: list[str], stdin: bytes, folder: Path) -> tuple[Asked, int]:
+    """One curl for one request: what it saw, and how many bytes of a body it says it sent."""
+    write_out = "%{http_code} %{size_download} %{size_upload} %header{x-peer}"
     command = [tool("curl", "curl"), "--disable", "-s", "-o", "/dev/null", "-w", write_out, *options, url]
     started_ns = time.time_ns()
     process = subprocess.Popen(
         command, cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={"OTEL_SERVICE_NAME": "curl-once"}
     )
     output, _ = process.communicate(stdin, timeout=60)
-    status, size, received, *peer = output.decode().split(" ")
+    status, size, uploaded, *peer = output.decode().split(" ")
     name = url.rpartition("/")[2]
     answer = Answer(
         id=name,
@@ -120,4 +126,4 @@ def curl_once(url: str, options: list[str], stdin: bytes, folder: Path) -> tuple
         error="",
     )
     asked = Asked(client="curl", pid=process.pid, service=None, requests=[], answers={name: answer})
-    return asked, int(received) if received else None
+    return asked, int(uploaded)
