@@ -72,7 +72,7 @@ class Pipeline:
         )
         self._wanted = named_headers.wanted
         self._directory = Directory(Resource, extra=resource_extra)
-        self._correlator = Correlator(ids)
+        self._correlator = Correlator(ids, reported=None if traced is None else self._is_traced)
         self._builder = Builder(
             ledger=ledger,
             ids=ids,
@@ -246,12 +246,15 @@ class Pipeline:
 
     def _done(self, connection: Connection, exchanges: Sequence[Exchange]) -> None:
         for exchange in exchanges:
-            if self._traced is not None and not self._directory.matches(exchange.pid, self._traced):
+            if self._traced is not None and not self._is_traced(exchange.pid):
                 self._ledger.spans_lost[Lost.FILTERED] += 1
                 continue
             span = self._builder.build(exchange, connection)
             if span is not None:
                 self._spans.append(span)
+
+    def _is_traced(self, pid: int) -> bool:
+        return self._traced is None or self._directory.matches(pid, self._traced)
 
     # -- the end of a connection -----------------------------------------------------------------------------------
 

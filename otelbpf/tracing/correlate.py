@@ -3,18 +3,22 @@
 Nothing is guessed. The ends find each other by the connection's two initial sequence numbers, which both sockets hold,
 crosswise, and which no translation of addresses in between can confuse; a request is found by its stream offset, which
 both ends count alike. Whichever span is made first leaves the ids for the other. A connection that was
-open before the probes has no common origin of offsets, and is not joined.
+open before the probes has no common origin of offsets, and is not joined; nor is one whose client is not reported, for
+a parent that nobody will ever see is worse than none.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
 
 import msgspec
 
 from otelbpf.connections.connection import Connection
+from otelbpf.events.wire import Flag
 from otelbpf.tracing.ids import IdGenerator
 
+_CLIENT = int(Flag.CLIENT)
 MAX_WAITING = 1024
 """Requests of a connection whose other end's span has not come yet; as many as may be open at once."""
 
@@ -29,10 +33,12 @@ class Ids(msgspec.Struct, frozen=True, gc=False):
 class Link:
     """Both ends of one connection."""
 
-    __slots__ = ("_ids", "_waiting")
+    __slots__ = ("_ids", "_waiting", "client")
 
-    def __init__(self, ids: IdGenerator) -> None:
+    def __init__(self, ids: IdGenerator, client: Connection) -> None:
         self._ids = ids
+        self.client = client
+        """The end that connected."""
         self._waiting: OrderedDict[int, Ids] = OrderedDict()
 
     def ids_of(self, offset: int) -> Ids:
@@ -49,8 +55,10 @@ class Link:
 class Correlator:
     """Finds the other end of a connection. Bounded by the number of connections that are open."""
 
-    def __init__(self, ids: IdGenerator) -> None:
+    def __init__(self, ids: IdGenerator, *, reported: Callable[[int], bool] | None = None) -> None:
+        """`reported` tells whether a process's own spans are exported; all are without it."""
         self._ids = ids
+        self._reported = reported
         self._alone: dict[tuple[int, int], Connection] = {}
         self._links: dict[bytes, Link] = {}
 
@@ -63,11 +71,15 @@ class Correlator:
         if other is None:
             self._alone[numbers] = connection
         else:
-            self._links[connection.key] = self._links[other.key] = Link(self._ids)
+            client = connection if connection.flags & _CLIENT else other
+            self._links[connection.key] = self._links[other.key] = Link(self._ids, client)
 
     def link(self, connection: Connection) -> Link | None:
-        """The link of this connection, where its other end is known too."""
-        return self._links.get(connection.key)
+        """The link of this connection, where its other end is known too and its requests are reported there."""
+        link = self._links.get(connection.key)
+        if link is not None and self._reported is not None and not self._reported(link.client.sent.pid):
+            return None
+        return link
 
     def forget(self, connection: Connection) -> None:
         """The connection is over; its other end may still ask by its own key."""

@@ -54,6 +54,11 @@ _SECRET_HEADERS = frozenset(("authorization", "proxy-authorization", "cookie", "
 _WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
 _USER_INFO = re.compile(r"(?<=://)[^/?#]*@")
 _MAX_KNOWN = 4096
+_MAX_LAYERS = 3
+"""How often a text may be percent-encoded over: a URL within a URL within a URL."""
+_SEPARATORS = re.compile("([;?])")
+"""Within a pair: parameters, and the query of a URL that stands there as it is."""
+_NESTED = re.compile("[?&;#/]")
 
 
 class Redactor:
@@ -69,17 +74,17 @@ class Redactor:
         """`query` (without its question mark) with secret values replaced; everything else as it was sent."""
         if "@" in query:
             query = _without_user_info(query)
-        if "=" not in query:
+        if "=" not in query and "%" not in query:
             return query
-        return "&".join([self._pairs(part.split(";"), 0) for part in query.split("&")])
+        return "&".join([self._pairs(_SEPARATORS.split(part), 0) for part in query.split("&")])
 
     def path(self, path: str) -> str:
         """A path whose parameters (`/login;jsessionid=1`, RFC 3986 section 3.3) have lost their secret values."""
         if "@" in path:
             path = _without_user_info(path)
-        if ";" not in path:
+        if ";" not in path and "%" not in path:
             return path
-        return "/".join([self._pairs(segment.split(";"), 1) for segment in path.split("/")])
+        return "/".join([self._pairs(_SEPARATORS.split(segment), 2) for segment in path.split("/")])
 
     def url(self, url: str) -> str:
         """An absolute URL without user information and without a fragment, its path and query redacted."""
@@ -90,18 +95,40 @@ class Redactor:
         """A header's value, unless its name (lower case) says that it is a secret."""
         return REDACTED if name in _SECRET_HEADERS or self._is_secret(name) else value
 
-    def _pairs(self, pairs: list[str], first: int) -> str:
-        """Joined by `;` again. What follows a secret key may belong to its value, and goes with it."""
-        for index in range(first, len(pairs)):
-            key, _, value = pairs[index].partition("=")
-            if value and self._is_secret(key):
-                return ";".join([*pairs[:index], f"{key}={REDACTED}"])
-        return ";".join(pairs)
+    def _pairs(self, parts: list[str], first: int) -> str:
+        """`parts`: pairs, and between them their separators; those before `first` are none but may hold some. What
+        follows a secret key may belong to its value, and goes with it."""
+        for index in range(0, len(parts), 2):
+            key, equals, value = parts[index].partition("=")
+            if index < first or not equals:
+                key, value = "", parts[index]
+            elif value and self._is_secret(key):
+                return "".join([*parts[:index], f"{key}={REDACTED}"])
+            if "%" in value and self._hides_secret(value):
+                return "".join([*parts[:index], f"{key}={REDACTED}" if key else REDACTED])
+        return "".join(parts)
+
+    def _hides_secret(self, value: str) -> bool:
+        """A URL or a query is encoded within the value, and has a secret."""
+        for _ in range(_MAX_LAYERS):
+            plain = unquote_plus(value)
+            if plain == value:
+                return False
+            if _USER_INFO.search(plain):
+                return True
+            for pair in _NESTED.split(plain):
+                key, _, content = pair.partition("=")
+                if content and self._is_secret(key):
+                    return True
+            value = plain
+        return False
 
     def _is_secret(self, key: str) -> bool:
         known = self._known.get(key)
         if known is None:
-            plain = unquote_plus(key)
+            plain = key
+            for _ in range(_MAX_LAYERS):
+                plain = unquote_plus(plain)
             lowered = plain.lower()
             words = [word.lower() for word in _WORDS.findall(plain)]
             known = (

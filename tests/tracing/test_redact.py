@@ -79,6 +79,26 @@ def test_secrets_stand_in_parameters_and_fragments_too(url: str, clean: str) -> 
     assert Redactor().url(url) == clean
 
 
+@pytest.mark.parametrize(
+    ("url", "clean"),
+    [
+        ("http://h/?next=/b?token=x&y=1", f"http://h/?next=/b?token={REDACTED}&y=1"),
+        ("http://h/?next=%2Fb%3Ftoken%3Dx&y=1", f"http://h/?next={REDACTED}&y=1"),
+        ("http://h/?next=%252Fb%253Fa%253D1%2526token%253Dx", f"http://h/?next={REDACTED}"),
+        ("http://h/?next=%2Fb%23access_token%3Dx", f"http://h/?next={REDACTED}"),
+        ("http://h/?%2574oken=x", f"http://h/?%2574oken={REDACTED}"),
+        ("http://h/?token%3Dx", f"http://h/?{REDACTED}"),
+        ("http://h/?to=https%3A%2F%2Fu%3Ap%40i%2F", f"http://h/?to={REDACTED}"),
+        ("http://h/go/https%3A%2F%2Fi%2F%3Ftoken%3Dx/on", f"http://h/go/{REDACTED}/on"),
+        ("http://h/?next=%2Fb%3Fpage%3D2", "http://h/?next=%2Fb%3Fpage%3D2"),
+        ("http://h/a%20b;v=1?q=100%25", "http://h/a%20b;v=1?q=100%25"),
+    ],
+)
+def test_a_url_within_a_url_keeps_no_secret_either(url: str, clean: str) -> None:
+    """As it is, encoded, or encoded twice: a redirect's target is where tokens hide."""
+    assert Redactor().url(url) == clean
+
+
 @given(st.text(), st.text(alphabet="abcdefgh0123456789", min_size=8))
 def test_a_planted_secret_never_survives(noise: str, secret: str) -> None:
     """Whatever stands around it."""

@@ -33,7 +33,7 @@ _SHAPING_HEADERS = ("host", "user-agent", "forwarded", "x-forwarded-for", "x-for
 _FINE = (Status.UNSET, "")
 
 Attributes = list[tuple[str, AttributeValue]]
-_NOT_PLAIN = re.compile("[?#;@]")  # more than a path, or one that a secret may stand in
+_NOT_PLAIN = re.compile("[?#;@%]")  # more than a path, or one that a secret may stand in
 DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
