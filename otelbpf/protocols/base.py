@@ -67,6 +67,22 @@ class Message(msgspec.Struct, gc=False):
     """A response after which the connection is opaque: 101, or 2xx to CONNECT."""
 
 
+class StreamMessage(Message, gc=False):
+    """A message of HTTP/2, where many are under way at once and each has its stream (RFC 9113 section 5)."""
+
+    stream: int = 0
+    """The stream's identifier: a response answers the request of the same one."""
+    trailers: dict[str, str] = {}
+    """Fields behind the content, as `headers`."""
+    reset: int = -1
+    """Error code of the RST_STREAM that ended it (RFC 9113 section 7); -1 where none did."""
+    unknown: frozenset[str] = frozenset()
+    """Names of fields whose values cannot be known: they stand in a part of the compression state that was not seen.
+    The empty name stands for a field of which the name is not known either."""
+    parts: int = -1
+    """gRPC: length-prefixed messages within the content; -1 where not every prefix was seen, or it is no gRPC."""
+
+
 class Gap(msgspec.Struct, frozen=True, gc=False):
     """Bytes that went over the wire but did not reach the parser."""
 
