@@ -209,9 +209,13 @@ class Session:
     def _take(self, piece: Piece) -> list[Exchange]:
         if self.phase is _SPEAKING:
             return self._speak(piece)
-        if self.phase is Phase.LISTENING:
-            return self._listen(piece)
-        return []
+        done = self._listen(piece) if self.phase is Phase.LISTENING else []
+        if self.phase is not _SPEAKING:
+            # Only what waits to become a first line will be asked for its time.
+            held = len(self._prefix) if self._prefix_direction is piece.sent else 0
+            size = len(piece.data) if piece.gap is None else piece.gap.size
+            self._stream(piece.sent).forget(piece.offset + size - held)
+        return done
 
     def _listen(self, piece: Piece) -> list[Exchange]:
         sent, data, offset = piece.sent, piece.data, piece.offset
