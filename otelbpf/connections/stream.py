@@ -92,7 +92,10 @@ class Stream:
         if self.take_whole(event):
             return [Piece(self._sent, event.offset, event.data)]
         offset, data, length, tail = event.offset, event.data, event.length, event.tail
-        self._mark(offset, event.time_ns)
+        # No hook tells of bytes that splice takes out of a socket: they show with the next call, perhaps of the next
+        # request, seconds later. What came before them is the nearer time.
+        late = event.flags >> 8 == _SENDFILE and not self._sent
+        self._mark(offset, self._newest_ns or event.time_ns if late else event.time_ns)
         self.pid = event.pid
         self.position = offset + length
         captured = len(data)
@@ -176,7 +179,7 @@ def explain_holes(ledger: Ledger, holes: int, *, muted: int, ring_full: int, mut
         ledger.unseen_bytes.update(moved)
 
 
-_BUDGET = 1
+_BUDGET, _SENDFILE = 1, 2
 _REASONS = (
     Unseen.HOLE,
     Unseen.BEYOND_BUDGET,

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from otelbpf.events.wire import Unseen as Why
 from otelbpf.telemetry.ledger import Lost, Unseen
 from otelbpf.tracing.span import Kind, Span, Status
-from tests.fake_kernel import BOOT_NS, FakeKernel, attributes
+from tests.fake_kernel import BOOT_NS, SECOND_NS, STEP_NS, FakeKernel, attributes
 
 GET = b"GET /%d HTTP/1.1\r\nHost: h\r\n\r\n"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX-Id: %d\r\n\r\nok"
@@ -304,6 +304,19 @@ def test_a_body_sent_with_sendfile_does_not_hurt_its_exchange() -> None:
     (span,) = kernel.spans()
     assert attributes(span)["http.response.body.size"] == 5000
     assert kernel.ledger.unseen_bytes == {Unseen.SENDFILE: 5000}
+
+
+def test_a_body_taken_by_splice_does_not_last_until_the_next_request() -> None:
+    """The kernel tells of it with the next call on the socket, an hour later."""
+    kernel = FakeKernel()
+    head = b"POST /1 HTTP/1.1\r\nHost: h\r\nContent-Length: 5000\r\n\r\n"
+    socket = kernel.accept().receive(head).send(OK % 1)
+    kernel.wait(3600 * SECOND_NS)
+    socket.receive(bytes(5000), captured=0, why=Why.SENDFILE).receive(GET % 2).send(OK % 2)
+
+    spliced, _ = kernel.spans()
+    assert attributes(spliced)["http.request.body.size"] == 5000
+    assert (spliced.end_ns - spliced.start_ns) == STEP_NS
 
 
 def test_after_an_upgrade_the_connection_is_left_alone() -> None:
