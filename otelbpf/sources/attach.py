@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import subprocess
@@ -81,13 +82,15 @@ def _ask_loader(order: Order) -> tuple[Loaded, list[int]]:
     with ours:
         with theirs:
             loader = subprocess.Popen(
-                [sys.executable, "-m", "otelbpf.sources.loader"],
+                # -P: -m would look for every module in the working directory first, and that may be anybody's.
+                [sys.executable, "-P", "-m", "otelbpf.sources.loader"],
                 stdin=theirs.fileno(),
                 stdout=subprocess.DEVNULL,
                 env=environment,
                 start_new_session=True,
             )
-        ours.send(msgspec.json.encode(order))
+        with contextlib.suppress(ConnectionError):  # it ended at once: there will be no answer either
+            ours.send(msgspec.json.encode(order))
         answer, descriptors = _receive(ours)
         status = loader.wait()
     if not answer:
@@ -98,7 +101,10 @@ def _ask_loader(order: Order) -> tuple[Loaded, list[int]]:
 def _receive(channel: socket.socket) -> tuple[bytes, list[int]]:
     answer, descriptors = bytearray(), []
     while True:
-        data, more, _, _ = socket.recv_fds(channel, _ANSWER_BYTES, _MAX_DESCRIPTORS)
+        try:
+            data, more, _, _ = socket.recv_fds(channel, _ANSWER_BYTES, _MAX_DESCRIPTORS)
+        except ConnectionResetError:
+            data, more = b"", []  # it ended with the order unread
         descriptors += more
         if not data:
             return bytes(answer), descriptors
