@@ -134,9 +134,12 @@ class Pairing:
         exchange = waiting[0]
         if exchange.response is None:
             first_ns = stream.time_at(message.begin)
-            if first_ns < exchange.request_first_ns and (self.hidden or not self.in_step):
-                self.verdict = Verdict.STALE
-                return
+            if first_ns < exchange.request_first_ns:
+                if self.hidden or not self.in_step:
+                    self.verdict = Verdict.STALE
+                    return
+                # A send that was stamped when its call had returned: it cannot have begun later than its answer.
+                exchange.request_first_ns = first_ns
             exchange.response = message
             exchange.response_first_ns = first_ns
         elif exchange.response is not message:

@@ -210,3 +210,18 @@ def test_a_connection_refused_after_it_had_sent_is_on_the_account() -> None:
     assert kernel.ledger.connections["refused"] == 1
     assert kernel.pipeline.open_connections == 0
     balanced(kernel)
+
+
+def test_a_request_stamped_after_its_answer_does_not_begin_after_it() -> None:
+    """A send is stamped when its call returns; another thread may have read the answer by then."""
+    kernel = LateKernel()
+    socket = kernel.connect().receive(OK % 201)
+    answered_ns = kernel.now_ns
+    socket.send(GET % 1)
+    told = kernel.tell()
+    told.wait()
+    (span,) = told.spans()
+
+    assert attributes(span)["otelbpf.time_to_first_byte_ns"] == 0
+    assert span.start_ns == answered_ns + BOOT_NS
+    assert span.end_ns == kernel.now_ns + BOOT_NS
