@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -131,6 +134,34 @@ def test_thousands_of_half_open_connections_are_bounded() -> None:
     assert kernel.ledger.connections["evicted"] == 4900
     assert kernel.ledger.spans_lost == {Lost.EVICTED: 4900}
     assert kernel.finish().requests_balance() == 0
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        "GET /%d HTTP/1.1\r\nHost: h\r\n\r\n",
+        "GET /?%d=1 HTTP/1.1\r\nHost: h\r\n\r\n",
+        "GET http://%d/ HTTP/1.1\r\nHost: h\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: %d\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: h\r\nX-Forwarded-For: %d\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: h\r\nUser-Agent: %d\r\n\r\n",
+    ],
+)
+def test_what_is_remembered_of_requests_is_bounded_in_bytes(head: str) -> None:
+    """A client whose requests are long and each another one: paths, keys, hosts of 4000 digits."""
+    kernel = FakeKernel()
+    socket = kernel.accept()
+    for number in range(600):
+        if number == 100:
+            tracemalloc.start()
+        socket.receive((head % (10**4000 + 1000 * len(head) + number)).encode()).send(ANSWER % 200)
+        kernel.spans()
+        kernel.records.clear()
+    grown_bytes, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert kernel.ledger.spans == 600
+    assert grown_bytes < 500_000  # a quarter of what 500 of them would take
 
 
 def test_the_same_records_give_the_same_spans() -> None:

@@ -54,6 +54,8 @@ _SECRET_HEADERS = frozenset(("authorization", "proxy-authorization", "cookie", "
 _WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
 _USER_INFO = re.compile(r"(?<=://)[^/?#]*@")
 _MAX_KNOWN = 4096
+_LONGEST_KNOWN = 256
+"""Longer keys are judged each time: what a stranger sends is to take no memory."""
 _MAX_LAYERS = 3
 """How often a text may be percent-encoded over: a URL within a URL within a URL."""
 _SEPARATORS = re.compile("([;?])")
@@ -136,9 +138,10 @@ class Redactor:
                 or any(word in self._secret for word in words)
                 or any(f"{a}_{b}" in self._secret or a + b in self._secret for a, b in pairwise(words))
             )
-            if len(self._known) >= _MAX_KNOWN:
-                self._known.clear()
-            self._known[key] = known
+            if len(key) <= _LONGEST_KNOWN:
+                if len(self._known) >= _MAX_KNOWN:
+                    self._known.clear()
+                self._known[key] = known
         return known
 
 

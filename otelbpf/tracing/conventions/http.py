@@ -35,6 +35,8 @@ _FINE = (Status.UNSET, "")
 Attributes = list[tuple[str, AttributeValue]]
 _NOT_PLAIN = re.compile("[?#;@%]")  # more than a path, or one that a secret may stand in
 DEFAULT_PORTS = {"http": 80, "https": 443}
+_LONGEST_KEPT = 256
+"""Longer authorities are taken apart each time: no host has one, and what a stranger sends is to take no memory."""
 
 
 def span_name(request: Message) -> str:
@@ -236,9 +238,12 @@ def _authority(request: Message) -> tuple[str, str, int]:
     return ("http", *split_authority(host)) if host else ("http", "", 0)
 
 
-@lru_cache(4096)
 def split_authority(authority: str) -> tuple[str, int]:
     """`host[:port]` (RFC 3986 section 3.2): host without brackets, port 0 where none or no number is given."""
+    return _remembered_parts(authority) if len(authority) <= _LONGEST_KEPT else _parts(authority)
+
+
+def _parts(authority: str) -> tuple[str, int]:
     authority = authority.strip().rpartition("@")[2]  # user information is a secret
     if authority.startswith("["):
         host, _, rest = authority[1:].partition("]")
@@ -249,6 +254,9 @@ def split_authority(authority: str) -> tuple[str, int]:
         host, _, port = authority.partition(":")
     number = int(port) if port.isascii() and port.isdigit() and len(port) <= 5 else 0
     return host, number if number < 65536 else 0
+
+
+_remembered_parts = lru_cache(4096)(_parts)
 
 
 def _forwarded(headers: dict[str, str], parameter: str) -> str:
