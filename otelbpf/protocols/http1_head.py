@@ -13,6 +13,7 @@ from typing import Final, TypeVar
 
 from otelbpf.protocols.detect import KNOWN_METHODS
 from otelbpf.protocols.http1_judge import Fields, judge_request, judge_response, judge_trailers
+from otelbpf.protocols.text import text
 
 WANTED: Final = frozenset(
     {
@@ -104,7 +105,7 @@ class Heads:
         except (_UnusualError, ValueError, KeyError):
             raw_method, raw_target, raw_version, fields, size = judge_request(head)
             headers, length = self._kept(fields)
-            return _text(raw_method), _text(raw_target), _text(raw_version), headers, length, size
+            return text(raw_method), text(raw_target), text(raw_version), headers, length, size
         return method, target, version, known[0], known[1], len(head)
 
     def response(self, head: bytes) -> ResponseHead:
@@ -119,7 +120,7 @@ class Heads:
         except _UnusualError:
             status, raw_version, fields, size = judge_response(head)
             headers, length = self._kept(fields)
-            return status, _text(raw_version), headers, length, size
+            return status, text(raw_version), headers, length, size
         known = status, version, headers, length, len(head)
         if self._comes_again(head):
             _remember(self._responses, head, known, self._remembered // 4)
@@ -193,7 +194,7 @@ class Heads:
                 value = value.lower()
                 if value != b"chunked":
                     raise _UnusualError
-            field = name, _text(value)
+            field = name, text(value)
             if name in _UNIQUE:
                 return field
         if len(line) <= _LONGEST_LINE:
@@ -213,7 +214,7 @@ class Heads:
         for raw_name, raw_value in fields:
             name = str(raw_name, "ascii")
             if name in self._wanted:
-                value = _text(raw_value)
+                value = text(raw_value)
                 headers[name] = f"{headers[name]}, {value}" if name in headers else value
         return headers, _length(headers)
 
@@ -237,14 +238,6 @@ def _length(headers: dict[str, str]) -> int:
     if "content-length" in headers:
         return int(headers["content-length"])
     return UNFRAMED
-
-
-def _text(value: bytes) -> str:
-    """UTF-8 where it is that, else byte for byte (RFC 9110 section 5.5 leaves what is not ASCII opaque)."""
-    try:
-        return str(value, "utf-8")
-    except UnicodeDecodeError:
-        return str(value, "latin-1")
 
 
 def whole_lines(begun: bytes) -> bytes:

@@ -1,0 +1,208 @@
+"""Header blocks of HPACK (RFC 7541 section 6): bytes in, the few fields a span can use out.
+
+A block means what it says only together with the sender's table. What a block with no word of the dynamic table means
+is remembered for all connections, what another one means for as long as the table stays as it is: clients and servers
+send the same blocks again and again.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from typing import Final
+
+from hpack.table import HeaderTable
+
+from otelbpf.protocols.base import ProtocolError
+from otelbpf.protocols.hpack_strings import CutError, integer, name_of, string, value_of
+from otelbpf.protocols.hpack_table import STATIC_ENTRIES, Table
+from otelbpf.protocols.http2_head import OWN, Head, read_head
+
+_REMEMBERED: Final = 1024
+_REMEMBERED_HERE: Final = 32
+_LONGEST_REMEMBERED: Final = 1024
+_OVERHEAD: Final = 32  # of a kept field, so that a million empty ones are no way around the limit
+
+Field = tuple[str | None, str | None]
+"""Name, None where it is not known; value, None where it is not known whose it is, or it is not wanted."""
+
+_NAMES: Final = ("", *(str(name, "ascii") for name, _ in HeaderTable.STATIC_TABLE))
+
+
+class _Wishes:
+    """What all connections share whose wishes are the same."""
+
+    __slots__ = ("blocks", "once", "static", "wanted")
+
+    def __init__(self, wanted: frozenset[str]) -> None:
+        self.wanted = wanted
+        self.static: list[Field] = [
+            (name, str(value, "ascii") if name in wanted else None)
+            for name, (_, value) in zip(_NAMES, ((b"", b""), *HeaderTable.STATIC_TABLE), strict=True)
+        ]
+        self.blocks: dict[bytes, Head] = {}
+        self.once: set[int] = set()  # hashes of blocks that were seen: many, with an id in them, come only once
+
+    def comes_again(self, block: bytes) -> bool:
+        number = hash(block)
+        if number in self.once:
+            return True
+        if len(self.once) >= _REMEMBERED:
+            self.once.clear()
+        self.once.add(number)
+        return False
+
+
+@functools.lru_cache(maxsize=8)
+def _shared(wanted: frozenset[str]) -> _Wishes:
+    return _Wishes(wanted)
+
+
+class Decoder:
+    """Reads the blocks of one sender, all of them and in order."""
+
+    __slots__ = ("_blocks", "_changed", "_dynamic", "_limit", "_wishes", "table")
+
+    def __init__(self, wanted: frozenset[str], *, limit: int, complete: bool) -> None:
+        """`wanted`: lower-case names of the fields to keep beside `OWN`. `limit`: octets of fields that are kept of a
+        block. `complete`: the sender has sent no block yet."""
+        self.table = Table(complete=complete)
+        self._wishes = _shared(wanted | OWN)
+        self._limit = limit
+        self._blocks: dict[bytes, Head] = {}
+        self._changed = False
+        self._dynamic = False
+
+    def decode(self, block: bytes) -> Head:
+        """The next block. ProtocolError: it is none."""
+        known = self._blocks.get(block)
+        if known is not None:
+            return known
+        wishes = self._wishes
+        known = wishes.blocks.get(block)
+        if known is not None:
+            return known
+        head, whole = self._read(block)
+        if not whole:
+            raise ProtocolError("a header block ends within a field")
+        if self._changed:
+            if self._blocks:
+                self._blocks.clear()
+        elif len(block) <= _LONGEST_REMEMBERED and wishes.comes_again(block):
+            blocks, most = (self._blocks, _REMEMBERED_HERE) if self._dynamic else (wishes.blocks, _REMEMBERED)
+            if len(blocks) >= most:
+                blocks.clear()
+            blocks[block] = head
+        return head
+
+    def decode_cut(self, block: bytes) -> Head:
+        """The next block, of which only the beginning is there; what later blocks refer to is not known any more."""
+        head, _ = self._read(block)
+        head.beyond = True
+        self.forget()
+        return head
+
+    def forget(self) -> None:
+        """A block was missed."""
+        self.table.forget()
+        self._blocks.clear()
+
+    def _read(self, block: bytes) -> tuple[Head, bool]:
+        """What it says, and whether it ends with its last field."""
+        values: dict[str, str] = {}
+        unnamed = False
+        room = self._limit
+        whole = True
+        try:
+            for name, value in self._fields(block):
+                if value is None:
+                    unnamed = unnamed or name is None
+                    continue
+                assert name is not None
+                room -= len(name) + len(value) + _OVERHEAD
+                if room >= 0:
+                    _keep(values, name, value)
+        except CutError:
+            whole = False
+        return read_head(values, unnamed=unnamed, beyond=room < 0), whole
+
+    def _fields(self, block: bytes) -> Iterator[tuple[str | None, str | None]]:
+        """Its fields, in order; the table follows them."""
+        static = self._wishes.static
+        self._changed = self._dynamic = False
+        at, size = 0, len(block)
+        updates = 0  # up to here there are nothing but size updates
+        while at < size:
+            byte = block[at]
+            if 0x80 < byte <= 0xBD:  # 61 static entries
+                yield static[byte - 0x80]
+                at += 1
+            elif byte >= 0x80:
+                field, at = self._indexed(block, at)
+                yield field
+            elif 0x20 <= byte < 0x40:
+                if at != updates:
+                    raise ProtocolError("a size update behind a field")
+                at = updates = self._resize(block, at)
+            else:
+                field, at = self._literal(block, at)
+                yield field
+
+    def _indexed(self, block: bytes, at: int) -> tuple[Field, int]:
+        """Section 6.1."""
+        index = block[at] & 0x7F
+        if index == 0x7F:
+            index, at = integer(block, at, 0x7F)
+        else:
+            at += 1
+        self._dynamic = True
+        return self.table.get(index)[:2], at
+
+    def _literal(self, block: bytes, at: int) -> tuple[Field, int]:
+        """Section 6.2."""
+        byte = block[at]
+        inserts = byte >= 0x40
+        prefix = 0x3F if inserts else 0x0F
+        index = byte & prefix
+        if index == prefix:
+            index, at = integer(block, at, prefix)
+        else:
+            at += 1
+        name: str | None
+        if not index:
+            raw, huffman, at = string(block, at)
+            name = name_of(raw, huffman)
+        elif index <= STATIC_ENTRIES:
+            name = _NAMES[index]
+        else:
+            self._dynamic = True
+            name = self.table.get(index)[0]
+        raw, huffman, at = string(block, at)
+        wanted = name in self._wishes.wanted
+        if not wanted and not inserts:
+            return (name, None), at
+        value, octets = value_of(raw, huffman)
+        kept = value if wanted else None
+        if inserts:
+            self._changed = True
+            self.table.insert(name, kept, octets + (len(name) if name else 0))
+        return (name, kept), at
+
+    def _resize(self, block: bytes, at: int) -> int:
+        """Section 6.3."""
+        capacity = block[at] & 0x1F
+        if capacity == 0x1F:
+            capacity, behind = integer(block, at, 0x1F)
+        else:
+            behind = at + 1
+        self._changed = True
+        self.table.resize(capacity)
+        return behind
+
+
+def _keep(values: dict[str, str], name: str, value: str) -> None:
+    known = values.get(name)
+    if known is None:
+        values[name] = value
+    elif name[0] != ":":  # one that comes twice makes the message malformed (RFC 9113 section 8.3)
+        values[name] = f"{known}{'; ' if name == 'cookie' else ', '}{value}"

@@ -1,0 +1,61 @@
+"""What the fields of a header block mean to HTTP (RFC 9113 section 8.3): pseudo-header fields and the rest."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+OWN: Final = frozenset({":authority", ":method", ":path", ":protocol", ":scheme", ":status", "content-type", "host"})
+"""Fields that are kept whoever wants them: they say what a message is."""
+
+NOTHING: Final[frozenset[str]] = frozenset()
+_UNNAMED: Final = frozenset({""})
+_UNNAMED_STATUS: Final = frozenset({"", ":status"})
+_OF_REQUEST: Final = (":method", ":path", ":scheme", ":authority")
+_GRPC: Final = "application/grpc"
+
+
+class Head(msgspec.Struct, gc=False):
+    """What one block says. The same object may serve many messages: read it, do not change it."""
+
+    headers: dict[str, str]
+    """As `base.Message` has them, `:authority` as host; `:scheme` and `:protocol` by these names."""
+    method: str = ""
+    target: str = ""
+    status: int = 0
+    pseudo: bool = False
+    """There is a field that no trailers may have."""
+    grpc: bool = False
+    beyond: bool = False
+    """Not everything that is wanted was kept."""
+    of_request: frozenset[str] = NOTHING
+    of_response: frozenset[str] = NOTHING
+    of_trailers: frozenset[str] = NOTHING
+    """What is unknown (see `base.StreamMessage`) if it is the one or the other: a field that every request has and that
+    is not there must be among those without a name."""
+
+
+def read_head(values: dict[str, str], *, unnamed: bool, beyond: bool) -> Head:
+    """`values`: wanted fields by name; the dict becomes the head's."""
+    size = len(values)
+    head = Head(values, beyond=beyond)
+    method = values.pop(":method", None)
+    path = values.pop(":path", None)
+    authority = values.pop(":authority", None)
+    status = values.pop(":status", None)
+    head.pseudo = len(values) < size or ":scheme" in values or ":protocol" in values
+    head.method = method or ""
+    head.target = path or ""
+    if authority is not None:
+        values["host"] = authority
+    if status is not None and status.isascii() and status.isdigit() and len(status) == 3:
+        head.status = int(status)
+    head.grpc = values.get("content-type", "").startswith(_GRPC)
+    if unnamed:
+        present = (method, path, values.get(":scheme"), authority)
+        missing = [name for name, value in zip(_OF_REQUEST, present, strict=True) if value is None]
+        head.of_request = _UNNAMED.union(missing)
+        head.of_response = _UNNAMED if status is not None else _UNNAMED_STATUS
+        head.of_trailers = _UNNAMED
+    return head
