@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 import struct
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -123,8 +124,12 @@ class CaptureWriter:
 
 
 def _privately(path: str, flags: int) -> int:
-    """What applications said to each other is for nobody's eyes but the user's who recorded it."""
-    return os.open(path, flags, 0o600)
+    """What applications said to each other is for nobody's eyes but the user's who recorded it: also where the file was
+    there before, and everybody could read it."""
+    descriptor = os.open(path, flags, 0o600)
+    if stat.S_ISREG(os.fstat(descriptor).st_mode):  # and not a pipe, or /dev/null
+        os.fchmod(descriptor, 0o600)
+    return descriptor
 
 
 class CaptureReader:

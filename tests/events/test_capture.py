@@ -251,8 +251,11 @@ def test_a_bound_on_the_size(tmp_path: Path) -> None:
     assert read(tmp_path / "some.cap") == ([bytes(10), bytes(10)], None)
 
 
-def test_a_capture_is_private(tmp_path: Path) -> None:
-    """Only its owner may read what applications sent."""
+@pytest.mark.parametrize("was_there", [False, True])
+def test_a_capture_is_private(was_there: bool, tmp_path: Path) -> None:
+    """Only its owner may read what applications sent, also where everybody could read what the file held before."""
+    if was_there:
+        (tmp_path / "some.cap").touch(0o644)
     write(tmp_path / "some.cap", [b"secret"])
 
     assert (tmp_path / "some.cap").stat().st_mode & 0o777 == 0o600
