@@ -297,7 +297,7 @@ class Session:
         try:
             messages = parser.receive(side, piece.data) if gap is None else parser.lose(side, gap)
         except ProtocolError as error:
-            if gap is not None and begun and not self._awaits_body():
+            if gap is not None and begun and not self._in_body(server):
                 self._count_headless(Lost.GAP_IN_HEAD)
             return self._after_error(server, error, gap)
         done = self._finish(messages)
@@ -337,7 +337,7 @@ class Session:
         if self.phase is not _SPEAKING:
             return done
         if gap is not None:
-            self._listen_anew(Lost.GAP_IN_HEAD)
+            self._listen_anew(Lost.GAP_IN_BODY if self._in_body(server) else Lost.GAP_IN_HEAD)
             return done
         if not server and not self._pairing.open:
             self._count_headless(Lost.UNPARSABLE)
@@ -368,9 +368,14 @@ class Session:
         self._ledger.requests_begun += 1
         self._ledger.spans_lost[reason] += 1
 
-    def _awaits_body(self) -> bool:
+    def _in_body(self, server: bool) -> bool:
+        """The head of the newest message of this side was seen, its end not."""
         waiting = self._pairing.open
-        return bool(waiting) and waiting[-1].request.end < 0
+        if not waiting:
+            return False
+        if server:
+            return waiting[0].response is not None and waiting[0].response_last_ns == UNSET
+        return waiting[-1].request.end < 0
 
     def _stream(self, sent: bool) -> Stream:
         return self._connection.sent if sent else self._connection.received

@@ -225,3 +225,28 @@ def test_a_request_stamped_after_its_answer_does_not_begin_after_it() -> None:
     assert attributes(span)["otelbpf.time_to_first_byte_ns"] == 0
     assert span.start_ns == answered_ns + BOOT_NS
     assert span.end_ns == kernel.now_ns + BOOT_NS
+
+
+@pytest.mark.parametrize(
+    ("request_lost", "answer_lost", "reason"),
+    [
+        ((False, True), (False, False), Lost.GAP_IN_BODY),
+        ((False, False), (False, True), Lost.GAP_IN_BODY),
+        ((False, False), (True, False), Lost.GAP_IN_HEAD),
+    ],
+)
+def test_a_hole_is_named_after_where_it_is(
+    request_lost: tuple[bool, bool], answer_lost: tuple[bool, bool], reason: Lost
+) -> None:
+    """Heads and bodies in calls of their own; the chunks that frame a body are lost, or the head of an answer."""
+    kernel = FakeKernel()
+    socket = kernel.accept()
+    chunks = b"Transfer-Encoding: chunked\r\n\r\n", b"1\r\nx\r\n", b"0\r\n\r\n"
+    socket.receive(b"POST /1 HTTP/1.1\r\nHost: h\r\n" + chunks[0], lose=request_lost[0])
+    socket.receive(chunks[1], lose=request_lost[1]).receive(chunks[2])
+    socket.send(b"HTTP/1.1 200 OK\r\n" + chunks[0], lose=answer_lost[0])
+    socket.send(chunks[1], lose=answer_lost[1]).send(chunks[2]).close()
+
+    assert answered(kernel.spans()) == []
+    assert kernel.ledger.spans_lost == {reason: 1}
+    balanced(kernel)
