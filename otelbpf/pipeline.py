@@ -12,13 +12,15 @@ from otelbpf.connections.connection import Connection
 from otelbpf.connections.stream import Piece
 from otelbpf.connections.tracker import Tracker
 from otelbpf.events.decode import RecordError, decode
-from otelbpf.events.types import Clock, Data, Event, Host, Identity, Losses, ProcessSeen, State
-from otelbpf.events.wire import Flag, Loss, TcpState
+from otelbpf.events.types import Clock, Data, Event, Host, Identity, Losses, ProcessSeen, State, Tls
+from otelbpf.events.wire import Flag, Loss, TcpState, TlsEvent
 from otelbpf.exchanges.exchange import Exchange
 from otelbpf.exchanges.session import Phase, Session
 from otelbpf.identity.directory import Directory
 from otelbpf.sources.base import Source
 from otelbpf.telemetry.ledger import Ledger, Lost
+from otelbpf.tls.encryption import Encryption
+from otelbpf.tls.ends import CipherEnd, PlainEnd
 from otelbpf.tracing.builder import Builder
 from otelbpf.tracing.conventions.http import NO_HEADERS, NamedHeaders
 from otelbpf.tracing.correlate import Correlator
@@ -55,10 +57,12 @@ class Pipeline:
         response_headers: Iterable[str] = (),
         resource_extra: Sequence[tuple[str, str]] = (),
         traced: Callable[[Identity], bool] | None = None,
+        addressed_only: bool = False,
         seed: int | None = None,
     ) -> None:
         """`request_headers`, `response_headers`: lower-case names of headers to report; their secrets stay secret.
         `traced` tells whether a process belongs to those asked for; its requests are left out, counted, otherwise.
+        `addressed_only`: connections were chosen by their addresses, so none without can be told.
         `seed` makes ids repeatable."""
         ids = IdGenerator(seed)
         self._ledger = ledger
@@ -72,7 +76,7 @@ class Pipeline:
         )
         self._wanted = named_headers.wanted
         self._directory = Directory(Resource, extra=resource_extra)
-        self._correlator = Correlator(ids, reported=None if traced is None else self._is_traced)
+        self._correlator = Correlator(ids, reported=self._is_reported)
         self._builder = Builder(
             ledger=ledger,
             ids=ids,
@@ -82,14 +86,27 @@ class Pipeline:
             correlator=self._correlator,
             named_headers=named_headers,
         )
+        self._tls = Encryption(
+            ledger=ledger,
+            mute=source.mute,
+            tell=self._build,
+            bound=self._on_bound,
+            forget=self._builder.forget,
+            addressed_only=addressed_only,
+        )
         self._tracker = Tracker(
-            ledger=ledger, max_connections=max_connections, mute=source.mute, evicted=self._on_evicted
+            ledger=ledger,
+            max_connections=max_connections,
+            mute=source.mute,
+            evicted=self._on_evicted,
+            begin_plain=self._tls.begin,
         )
         self._early: dict[bytes, Connection] = {}
         self._spans: list[Span] = []
         self._now_ns = 0
         self._others: dict[type[Event], Callable[..., None]] = {
             State: self._state,
+            Tls: self._tls_session,
             Clock: self._clock,
             Identity: self._directory.add,
             ProcessSeen: self._directory.see,
@@ -126,6 +143,8 @@ class Pipeline:
             session = connection.attachment
             if isinstance(session, Session):
                 self._abandon(connection, session)
+            self._tls.plain_over(connection, last=True)
+        self._tls.finish()
         self.feed(())
 
     @property
@@ -139,6 +158,8 @@ class Pipeline:
         connection = self._tracker.find(event)
         if connection is None:
             return
+        if connection.tls is not None:
+            self._tls.note(connection, event)
         if connection.add_whole(event):
             session = connection.attachment
             if not isinstance(session, Session):
@@ -176,17 +197,54 @@ class Pipeline:
                 self._done(connection, session.close(errno.errorcode.get(event.error, "") if event.error else ""))
             else:
                 self._abandon(connection, session)
+        if connection.tls is not None:
+            self._tls.socket_over(
+                connection, errno.errorcode.get(event.error, "") if event.error else "", event.time_ns
+            )
         self._forget(connection)
 
     def _abandon(self, connection: Connection, session: Session) -> None:
         self._done(connection, session.release())
         session.abandon(Lost.SHUTDOWN)
 
+    def _tls_session(self, event: Tls) -> None:
+        connection = self._tracker.find(event)
+        if connection is None:
+            return
+        if event.event is TlsEvent.BOUND:
+            carrier = self._tracker.get(event.carrier)
+            session = carrier.attachment if carrier is not None else None
+            if isinstance(session, Session) and session.phase is not Phase.OVER:
+                session.encrypted()
+            self._tls.bind(connection, event, carrier)
+            return
+        self._deliver(connection, connection.finish(event.sent, event.received, event.time_ns))
+        connection.sent.end = event.sent
+        if event.event is TlsEvent.SHUT:
+            self._end_streams(connection)
+        else:
+            connection.received.end = event.received
+            self._end_plain(connection)
+            self._tracker.settle_plain(connection, event)
+
+    def _end_plain(self, connection: Connection) -> None:
+        """The plain text of a TLS session is over."""
+        session, end = connection.attachment, connection.tls
+        if isinstance(session, Session) and isinstance(end, PlainEnd):
+            self._done(connection, session.close(end.error))
+        connection.attachment = None
+        self._early.pop(connection.key, None)
+        if not self._tls.plain_over(connection):
+            self._builder.forget(connection)
+
     def _clock(self, event: Clock) -> None:
         self._builder.clock_offset_ns = event.offset_ns
         self._now_ns = event.time_ns
         for connection in self._tracker.overdue():
             self._deliver(connection, connection.overdue(event.time_ns))
+        for connection in self._tls.due(event.time_ns):
+            self._end_plain(connection)
+            self._tracker.drop(connection)
         for key, connection in list(self._early.items()):
             if event.time_ns - connection.touched_ns > EARLY_WAIT_NS:
                 del self._early[key]
@@ -232,7 +290,10 @@ class Pipeline:
         if session.overlaps and not connection.copied_more:
             connection.copied_more = True
             self._source.copy_more(connection.key)
-        if session.phase is Phase.OVER and not connection.muted:
+        if session.opening is not None:
+            self._tls.encrypt(connection, session.opening.sent, session.opening.data)
+            session.opening = None
+        if session.phase is Phase.OVER and not connection.muted and not isinstance(connection.tls, CipherEnd):
             connection.muted = True
             self._source.mute(connection.key)
 
@@ -245,6 +306,11 @@ class Pipeline:
                 self._done(connection, session.end(sent))
 
     def _done(self, connection: Connection, exchanges: Sequence[Exchange]) -> None:
+        if exchanges and connection.tls is not None:
+            exchanges = self._tls.pass_on(connection, exchanges, exchanges[-1].request_first_ns)
+        self._build(connection, exchanges)
+
+    def _build(self, connection: Connection, exchanges: Sequence[Exchange]) -> None:
         for exchange in exchanges:
             if self._traced is not None and not self._is_traced(exchange.pid):
                 self._ledger.spans_lost[Lost.FILTERED] += 1
@@ -256,12 +322,26 @@ class Pipeline:
     def _is_traced(self, pid: int) -> bool:
         return self._traced is None or self._directory.matches(pid, self._traced)
 
+    def _is_reported(self, client: Connection) -> bool:
+        """Whether the requests of a socket become spans, the ends of all connections being equal."""
+        if isinstance(client.tls, CipherEnd) and not client.tls.readable:
+            return False
+        return self._is_traced(client.sent.pid)
+
+    def _on_bound(self, plain: Connection, carrier: Connection) -> Connection | None:
+        """A server's spans need to know of the client's, should it be on this host."""
+        link = self._correlator.share(plain, carrier)
+        return link.client if link is not None and link.client is not carrier else None
+
     # -- the end of a connection -----------------------------------------------------------------------------------
 
     def _on_evicted(self, connection: Connection) -> None:
         session = connection.attachment
         if isinstance(session, Session):
             session.abandon(Lost.EVICTED)
+        if connection.tls is not None:
+            self._tls.plain_over(connection, last=True)
+            self._tls.socket_over(connection, "", self._now_ns)
         self._forget(connection)
 
     def _forget(self, connection: Connection) -> None:

@@ -16,6 +16,11 @@
 #include "include/segments.h"
 #include "include/call.h"
 
+#ifdef WITH_TLS
+#include "tls_openssl.c"
+#include "tls_gnutls.c"
+#endif
+
 #include "tcp_state.c"
 #include "process.c"
 

@@ -12,6 +12,9 @@ static inline void enter(u64 sk, u64 message, u32 direction, u32 flags)
 	u64 id = bpf_get_current_pid_tgid();
 	struct call call = {};
 
+#ifdef WITH_TLS
+	note_carrier(sk, 0);
+#endif
 	call.sk = sk;
 	call.direction = direction;
 	call.time_ns = bpf_ktime_get_ns();

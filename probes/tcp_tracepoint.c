@@ -12,6 +12,10 @@ static inline void on_length(struct bpf_raw_tracepoint_args *ctx, u32 direction)
 	int result = ctx->args[1];
 	struct call *call;
 
+#ifdef WITH_TLS
+	/* A call that moved nothing, for it would have had to wait, is proof as well. */
+	note_carrier(ctx->args[0], user_stack());
+#endif
 	if (!work)
 		return;
 	call = &work->call;

@@ -9,7 +9,7 @@ from otelbpf.config.settings import Settings
 from otelbpf.errors import PrivilegeError
 from otelbpf.sources.listeners import count_services
 from otelbpf.sources.live import LiveSource
-from otelbpf.sources.privileges import BPF, NAMES, PERFMON, SYS_ADMIN, drop_privileges, has
+from otelbpf.sources.privileges import BPF, KEPT, KEPT_FOR_TLS, NAMES, PERFMON, SYS_ADMIN, drop_privileges, has
 
 _NEEDED = ((BPF, "load the probes"), (PERFMON, "attach them"))
 _REMEDY = "run as root, for example with sudo; otelbpf doctor says more"
@@ -43,6 +43,7 @@ def _attach(settings: Settings, own_ports: Iterable[int]) -> LiveSource:
         head_limit_bytes=settings.capture.head_limit_bytes,
         ring_bytes=settings.capture.ring_bytes,
         max_sockets=settings.capture.sockets,
+        tls=settings.capture.tls,
         keep_privileges=True,
     )
 
@@ -51,10 +52,16 @@ def settle(settings: Settings) -> None:
     """Give up what reading the ring and /proc does not need, unless it is to be kept. Threads inherit what is left:
     they are started after this, and files are opened before."""
     if settings.privileges.drop:
-        drop_privileges()
+        drop_privileges(KEPT_FOR_TLS if settings.capture.tls else KEPT)
 
 
 def ready_line(source: LiveSource, **more: str) -> str:
     """What is attached, and how many services it will see: key=value, parted by blanks."""
-    told = {"tier": source.tier, "probes": str(len(source.probes)), "services": str(count_services()), **more}
+    told = {
+        "tier": source.tier,
+        "probes": str(len(source.probes)),
+        "libraries": str(source.libraries),
+        "services": str(count_services()),
+        **more,
+    }
     return "ready " + " ".join(f"{name}={value}" for name, value in told.items())

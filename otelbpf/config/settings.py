@@ -98,6 +98,11 @@ class Capture(msgspec.Struct, frozen=True):
         ),
         Source(choice("auto", "kprobe", "tracepoint"), flag="--tier"),
     ] = "auto"
+    tls: Annotated[
+        bool,
+        Meta(description="Read the plain text of TLS where programs hand it to OpenSSL or GnuTLS (uprobes)."),
+        Source(SWITCH),
+    ] = True
     head_limit_bytes: Annotated[
         int,
         Meta(

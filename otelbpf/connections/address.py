@@ -25,6 +25,11 @@ class Endpoints(msgspec.Struct, frozen=True, gc=False):
     namespace: int
     """Inode number of the network namespace, without which addresses may repeat."""
 
+    @property
+    def is_known(self) -> bool:
+        """Nobody speaks to port 0: it stands for an end that is not known."""
+        return self.remote_port != 0
+
 
 def parse_endpoints(raw: bytes) -> Endpoints:
     """Read raw `struct endpoints` (40 bytes)."""

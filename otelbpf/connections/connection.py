@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from otelbpf.connections.stream import Piece, Stream
 from otelbpf.events.types import Data
 from otelbpf.events.wire import Flag
-from otelbpf.telemetry.ledger import Ledger
+from otelbpf.telemetry.ledger import ByteAccount
 
 REORDER_WINDOW_NS = 50_000_000
 """How long a hole may wait for its bytes. Two CPUs write to the ring within microseconds of each other; packet
@@ -35,10 +35,11 @@ class Connection:
         "opened_ns",
         "received",
         "sent",
+        "tls",
         "touched_ns",
     )
 
-    def __init__(self, key: bytes, endpoints: bytes, flags: int, opened_ns: int, ledger: Ledger) -> None:
+    def __init__(self, key: bytes, endpoints: bytes, flags: int, opened_ns: int, ledger: ByteAccount) -> None:
         self.key = key
         self.endpoints = endpoints
         """Raw struct endpoints; its source port is known once the socket is connected."""
@@ -57,6 +58,8 @@ class Connection:
         """One of the sides has said that it sends no more."""
         self.muted = False
         self.copied_more = False
+        self.tls: object = None
+        """What the stage for TLS keeps about this connection; None where there is none."""
         self.attachment: object = None
         """What the stage behind keeps about this connection; only that stage looks at it."""
 

@@ -13,7 +13,7 @@ import msgspec
 
 from otelbpf.events.types import Data
 from otelbpf.protocols.base import Gap
-from otelbpf.telemetry.ledger import Ledger, Unseen
+from otelbpf.telemetry.ledger import ByteAccount, Unseen
 
 
 class Piece(msgspec.Struct, frozen=True, gc=False):
@@ -43,7 +43,7 @@ class Stream:
         "position",
     )
 
-    def __init__(self, sent: bool, ledger: Ledger) -> None:
+    def __init__(self, sent: bool, ledger: ByteAccount) -> None:
         self._sent = sent
         self._ledger = ledger
         self.position = 0
@@ -165,7 +165,9 @@ def _without_start(event: Data, skip: int) -> Data:
     )
 
 
-def explain_holes(ledger: Ledger, holes: int, *, muted: int, ring_full: int, muted_as: Unseen = Unseen.MUTED) -> None:
+def explain_holes(
+    ledger: ByteAccount, holes: int, *, muted: int, ring_full: int, muted_as: Unseen = Unseen.MUTED
+) -> None:
     """Move bytes counted as holes to the reasons the kernel gave for them when the connection ended."""
     if not holes:
         return

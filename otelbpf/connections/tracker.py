@@ -11,15 +11,16 @@ from collections.abc import Callable, Iterator
 
 from otelbpf.connections.connection import Connection
 from otelbpf.connections.stream import explain_holes
-from otelbpf.events.types import Data, State
+from otelbpf.events.types import Data, State, Tls
 from otelbpf.events.wire import Flag, TcpState
-from otelbpf.telemetry.ledger import Ledger, Unseen
+from otelbpf.telemetry.ledger import ByteAccount, Ledger, Unseen
 
 _ERRORS = {111: "refused", 110: "timed_out", 104: "reset", 113: "unreachable", 101: "unreachable"}
 # Tuples and numbers: the hash and the operators of an enum's members are calls into Python.
 _REMOTE_FIN = (TcpState.CLOSE_WAIT, TcpState.CLOSING, TcpState.TIME_WAIT, TcpState.LAST_ACK)
 _LOCAL_FIN = (TcpState.FIN_WAIT1, TcpState.LAST_ACK)
 _ROLE = int(Flag.CLIENT | Flag.SERVER)
+_PLAIN = int(Flag.PLAIN)
 
 
 class Tracker:
@@ -32,12 +33,15 @@ class Tracker:
         max_connections: int,
         mute: Callable[[bytes], None],
         evicted: Callable[[Connection], None],
+        begin_plain: Callable[[Connection, Data | Tls], None],
     ) -> None:
-        """`mute` asks the source for silence about a socket; `evicted` is told of a connection that had to give way."""
+        """`mute` asks the source for silence about a socket; `evicted` is told of a connection that had to give way,
+        `begin_plain` of one that is the plain text of a TLS session, and of what was told of it first."""
         self._ledger = ledger
         self._max = max_connections
         self._mute = mute
         self._evicted = evicted
+        self._begin_plain = begin_plain
         self._table: OrderedDict[bytes, Connection] = OrderedDict()
         # Bytes already accounted of connections that gave way, (received, sent), until the kernel tells their end.
         self._gone: OrderedDict[bytes, tuple[int, int]] = OrderedDict()
@@ -49,7 +53,11 @@ class Tracker:
     def __iter__(self) -> Iterator[Connection]:
         return iter(self._table.values())
 
-    def find(self, event: Data | State) -> Connection | None:
+    def get(self, key: bytes) -> Connection | None:
+        """The connection of a key, where there is one."""
+        return self._table.get(key)
+
+    def find(self, event: Data | State | Tls) -> Connection | None:
         """The connection of a record, opened if need be; None where it had to give way earlier."""
         connection = self._table.get(event.key)
         if connection is None:
@@ -124,14 +132,29 @@ class Tracker:
         explain_holes(ledger, connection.received.holes, muted=event.muted_received, ring_full=event.lost_received)
         self.drop(connection)
 
+    def settle_plain(self, connection: Connection, event: Tls) -> None:
+        """A TLS session has ended, whose streams are finished: close its account."""
+        account = self._ledger.tls
+        account.kernel_bytes += event.sent - connection.sent.position + event.received - connection.received.position
+        explain_holes(account, connection.sent.holes, muted=event.muted_sent, ring_full=event.lost_sent)
+        explain_holes(account, connection.received.holes, muted=event.muted_received, ring_full=event.lost_received)
+        self.drop(connection)
+
     def drop(self, connection: Connection) -> None:
         """Forget a connection."""
         self._table.pop(connection.key, None)
         self._waiting.pop(connection.key, None)
 
-    def _open(self, event: Data | State) -> Connection:
+    def _open(self, event: Data | State | Tls) -> Connection:
         if len(self._table) >= self._max:
             self._give_way()
+        if event.flags & _PLAIN and not isinstance(event, State):
+            account: ByteAccount = self._ledger.tls
+            connection = Connection(event.key, event.endpoints, event.flags, event.time_ns, account)
+            self._table[event.key] = connection
+            self._ledger.connections["tls_joined" if connection.joined else "tls_opened"] += 1
+            self._begin_plain(connection, event)
+            return connection
         connection = Connection(event.key, event.endpoints, event.flags, event.time_ns, self._ledger)
         self._table[event.key] = connection
         self._ledger.connections["joined" if connection.joined else "opened"] += 1

@@ -13,7 +13,7 @@ from typing import Any, Final, TypeVar
 import msgspec
 
 from otelbpf.events import wire
-from otelbpf.events.types import Clock, Data, Event, Host, Identity, Losses, ProcessSeen, State
+from otelbpf.events.types import Clock, Data, Event, Host, Identity, Losses, ProcessSeen, State, Tls
 
 
 class RecordError(ValueError):
@@ -67,6 +67,14 @@ _STATE_LAYOUT: Final = _only(
     wire.HEADER_FIELDS,
     wire.ENDPOINTS_FIELDS,
     wire.STATE_FIELDS,
+)
+_TLS_EVENTS: Final = {int(event): event for event in wire.TlsEvent}
+_CARRIER: Final = slice(_ENDPOINTS.stop, _ENDPOINTS.stop + 16)
+_TLS_LAYOUT: Final = _only(
+    "sent received lost_sent lost_received muted_sent muted_received event",
+    wire.HEADER_FIELDS,
+    wire.ENDPOINTS_FIELDS,
+    wire.TLS_FIELDS,
 )
 _PROCESS_LAYOUT: Final = _only("started_ns cgroup comm", wire.HEADER_FIELDS, wire.PROCESS_FIELDS)
 _CLOCK_OFFSET: Final = struct.Struct("<q")
@@ -128,6 +136,16 @@ def _state(record: bytes, flags: int, time_ns: int, pid: int, tid: int) -> State
     return State(*fields)
 
 
+def _tls(record: bytes, flags: int, time_ns: int, pid: int, tid: int) -> Tls:
+    *counters, number = _TLS_LAYOUT.unpack_from(record)
+    try:
+        event = _TLS_EVENTS[number]
+    except KeyError:
+        raise MalformedRecord(f"TLS event {number}") from None
+    fields: list[Any] = [record[_KEY], time_ns, pid, tid, flags, record[_ENDPOINTS], record[_CARRIER], *counters, event]
+    return Tls(*fields)
+
+
 def _process(record: bytes, flags: int, time_ns: int, pid: int, tid: int) -> ProcessSeen:
     started_ns, cgroup, comm = _PROCESS_LAYOUT.unpack_from(record)
     return ProcessSeen(time_ns, pid, started_ns, cgroup, _text(comm))
@@ -166,6 +184,7 @@ def _text(raw: bytes) -> str:
 
 _READERS: Final[dict[int, tuple[int, Callable[[bytes, int, int, int, int], Event]]]] = {
     wire.Kind.STATE: (wire.STATE.size, _state),
+    wire.Kind.TLS: (wire.TLS.size, _tls),
     wire.Kind.PROCESS: (wire.PROCESS.size, _process),
     wire.Kind.CLOCK: (wire.CLOCK.size, _clock),
     wire.Kind.IDENTITY: (wire.HEADER.size, _identity_seen),

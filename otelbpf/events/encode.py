@@ -14,6 +14,8 @@ from otelbpf.events import wire
 from otelbpf.events.types import Host, Identity
 
 NO_KEY: Final = bytes(16)
+NO_ENDPOINTS: Final = bytes(40)
+"""Of a TLS session whose socket is not known."""
 _IPV4_MAPPED: Final = bytes(10) + b"\xff\xff"  # RFC 4291 section 2.5.5.2
 _json: Final = msgspec.json.Encoder().encode
 
@@ -25,6 +27,7 @@ def _layout(fields: tuple[tuple[str, str], ...]) -> struct.Struct:
 
 _data: Final = _layout(wire.DATA_FIELDS).pack
 _state: Final = _layout(wire.STATE_FIELDS).pack
+_tls: Final = _layout(wire.TLS_FIELDS).pack
 _process: Final = _layout(wire.PROCESS_FIELDS).pack
 _clock: Final = struct.Struct("<q").pack
 _losses: Final = struct.Struct("<" + "QQ" * len(wire.Loss)).pack
@@ -119,6 +122,29 @@ def encode_state(
         _comm(comm),
     )
     return _record(wire.Kind.STATE, body, time_ns, flags=flags, key=key, pid=pid, tid=tid)
+
+
+def encode_tls(
+    *,
+    key: bytes,
+    time_ns: int,
+    event: wire.TlsEvent,
+    endpoints: bytes = NO_ENDPOINTS,
+    carrier: bytes = NO_KEY,
+    flags: int = wire.Flag.PLAIN,
+    sent: int = 0,
+    received: int = 0,
+    lost_sent: int = 0,
+    lost_received: int = 0,
+    muted_sent: int = 0,
+    muted_received: int = 0,
+    pid: int = 0,
+    tid: int = 0,
+) -> bytes:
+    """A TLS record."""
+    counters = (sent, received, lost_sent, lost_received, muted_sent, muted_received)
+    body = _ends(endpoints) + _tls(*_KEY.unpack(carrier), *counters, event)
+    return _record(wire.Kind.TLS, body, time_ns, flags=flags, key=key, pid=pid, tid=tid)
 
 
 def encode_process(*, time_ns: int, pid: int, started_ns: int = 0, cgroup: int = 0, comm: str = "") -> bytes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from otelbpf.events.wire import TcpState, Unseen
+from otelbpf.events.wire import TcpState, TlsEvent, Unseen
 
 
 class Data(msgspec.Struct, frozen=True, gc=False):
@@ -55,6 +55,29 @@ class State(msgspec.Struct, frozen=True, gc=False):
     old_state: TcpState
     new_state: TcpState
     comm: str
+
+
+class Tls(msgspec.Struct, frozen=True, gc=False):
+    """Something about a TLS session, told by `key`; the counters stand as struct tls_record documents them."""
+
+    key: bytes
+    time_ns: int
+    pid: int
+    tid: int
+    flags: int
+    endpoints: bytes
+    carrier: bytes
+    """Key of the socket that carries it; NO_CARRIER while it is not known."""
+    sent: int
+    received: int
+    lost_sent: int
+    lost_received: int
+    muted_sent: int
+    muted_received: int
+    event: TlsEvent
+
+
+NO_CARRIER = bytes(16)
 
 
 class ProcessSeen(msgspec.Struct, frozen=True, gc=False):
@@ -119,4 +142,4 @@ class Host(msgspec.Struct, frozen=True, omit_defaults=True):
     """The records were made from packets: no process is known, each exchange is seen once."""
 
 
-Event = Data | State | ProcessSeen | Clock | Identity | Losses | Host
+Event = Data | State | Tls | ProcessSeen | Clock | Identity | Losses | Host

@@ -9,7 +9,7 @@ import enum
 import struct
 from typing import Final
 
-ABI: Final = 1
+ABI: Final = 2
 COMM_BYTES: Final = 16
 TAIL_BYTES: Final = 8
 
@@ -20,6 +20,7 @@ class Kind(enum.IntEnum):
     STATE = 1
     DATA = 2
     PROCESS = 3
+    TLS = 4
     CLOCK = 32
     """u64: nanoseconds to add to `time_ns` to get Unix time; `time_ns` is when that held."""
     IDENTITY = 33
@@ -38,6 +39,7 @@ class Flag(enum.IntFlag):
     SERVER = 4
     SENT = 8
     CONTINUED = 16
+    PLAIN = 32
 
 
 class Unseen(enum.IntEnum):
@@ -64,6 +66,14 @@ class Loss(enum.IntEnum):
     MUTED = 5
     OWN = 6
     NO_ENTRY = 7
+
+
+class TlsEvent(enum.IntEnum):
+    """What a TLS record tells."""
+
+    BOUND = 1
+    SHUT = 2
+    ENDED = 3
 
 
 class TcpState(enum.IntEnum):
@@ -130,6 +140,18 @@ STATE_FIELDS: Final = (
     ("reserved", "2s"),
     ("comm", "16s"),
 )
+TLS_FIELDS: Final = (
+    ("carrier", "Q"),
+    ("carrier_epoch_ns", "Q"),
+    ("sent", "Q"),
+    ("received", "Q"),
+    ("lost_sent", "Q"),
+    ("lost_received", "Q"),
+    ("muted_sent", "Q"),
+    ("muted_received", "Q"),
+    ("event", "B"),
+    ("reserved", "7s"),
+)
 PROCESS_FIELDS: Final = (
     ("started_ns", "Q"),
     ("cgroup", "Q"),
@@ -145,6 +167,7 @@ HEADER: Final = _layout(HEADER_FIELDS)
 ENDPOINTS: Final = _layout(ENDPOINTS_FIELDS)
 DATA: Final = _layout(HEADER_FIELDS, ENDPOINTS_FIELDS, DATA_FIELDS)
 STATE: Final = _layout(HEADER_FIELDS, ENDPOINTS_FIELDS, STATE_FIELDS)
+TLS: Final = _layout(HEADER_FIELDS, ENDPOINTS_FIELDS, TLS_FIELDS)
 PROCESS: Final = _layout(HEADER_FIELDS, PROCESS_FIELDS)
 CLOCK: Final = struct.Struct("<" + "".join(code for _, code in HEADER_FIELDS) + "q")
 LOSSES: Final = struct.Struct("<" + "".join(code for _, code in HEADER_FIELDS) + "QQ" * len(Loss))

@@ -66,6 +66,7 @@ class Session:
         "_strikes",
         "_wanted",
         "attention",
+        "opening",
         "phase",
     )
 
@@ -85,6 +86,8 @@ class Session:
         self.phase = Phase.LISTENING
         self.attention = False
         """Something is up that the source or a clock has to do with: it waits, is over, or overlaps."""
+        self.opening: Piece | None = None
+        """What showed that it is TLS."""
         self._parser: Http1 | None = None
         self._early: list[Piece] = []
         self._ended: tuple[Side, ...] = ()
@@ -204,6 +207,11 @@ class Session:
         self.phase = Phase.OVER
         self.attention = True
 
+    def encrypted(self, piece: Piece | None = None) -> list[Exchange]:
+        """It is TLS, as this piece shows, or as somebody else knows."""
+        self.opening = piece
+        return self._over("tls")
+
     # -- listening -------------------------------------------------------------------------------------------------
 
     def _take(self, piece: Piece) -> list[Exchange]:
@@ -237,8 +245,8 @@ class Session:
         self._prefix = b""
         if data.startswith(_HTTP2_PREFACE):
             return self._over("http2")
-        if data.startswith(_TLS_HANDSHAKE):
-            return self._over("tls")
+        if data.startswith(_TLS_HANDSHAKE) or (not self._pairing.in_step and detect.begins_tls_record(data)):
+            return self.encrypted(piece)
         verdict = self._believe(data)
         if prefix and verdict is detect.Verdict.NO and not self._pairing.in_step:
             # The end of something that was not seen whole, and what follows it.

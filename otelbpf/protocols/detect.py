@@ -27,6 +27,8 @@ KNOWN_METHODS: Final = frozenset(
 LONGEST_LINE: Final = 65536
 """A first line that is longer is none."""
 
+_LONGEST_TLS_RECORD: Final = 16_384 + 2048  # RFC 5246 section 6.2.3
+
 # A method of more than 32 characters is none here: real ones have at most 17 (UPDATEREDIRECTREF), and without a bound
 # any word would call for more bytes. RFC 9112 section 2.2 has empty lines before a request passed over.
 _METHOD: Final = rb"(?:\r?\n)*+[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,32}+"
@@ -58,6 +60,17 @@ def has_known_method(data: bytes) -> bool:
     """Whether the request that `data` begins with has a method everybody knows. Where bytes before it were not seen, it
     may begin with the end of something else, and any word makes a method: of these, none is the end of another word."""
     return data.lstrip(b"\r\n").partition(b" ")[0] in KNOWN_METHODS
+
+
+def begins_tls_record(data: bytes) -> bool:
+    """Whether `data` begins with the header of a TLS record (RFC 8446 section 5.1): type, version, length."""
+    return (
+        len(data) >= 5
+        and 20 <= data[0] <= 23
+        and data[1] == 3
+        and data[2] <= 4
+        and 0 < int.from_bytes(data[3:5], "big") <= _LONGEST_TLS_RECORD
+    )
 
 
 def looks_like_response(data: bytes) -> Verdict:

@@ -30,12 +30,22 @@ def probes_folder() -> Path:
 class Attachment:
     """The probes' descriptors: maps by name in `maps`, programs attached until `detach` or the process's end."""
 
-    def __init__(self, *, tier: str, ring_bytes: int, max_sockets: int, probes: Path | None = None) -> None:
-        """Compiles and attaches; `tier` is kprobe or tracepoint. Raises the error the loader met."""
+    def __init__(
+        self, *, tier: str, ring_bytes: int, max_sockets: int, tls: bool = False, probes: Path | None = None
+    ) -> None:
+        """Compiles and attaches; `tier` is kprobe or tracepoint, `tls` loads the programs for libraries as well. Raises
+        the error the loader met."""
         self.tier = tier
         self.maps: dict[str, int] = {}
+        self.programs: dict[str, int] = {}
         self._programs: list[int] = []
-        order = Order(tier=tier, probes=str(probes or probes_folder()), ring_bytes=ring_bytes, max_sockets=max_sockets)
+        order = Order(
+            tier=tier,
+            probes=str(probes or probes_folder()),
+            ring_bytes=ring_bytes,
+            max_sockets=max_sockets,
+            tls=tls,
+        )
         loaded, descriptors = _ask_loader(order)
         if loaded.error:
             for descriptor in descriptors:
@@ -47,7 +57,11 @@ class Attachment:
         self.probes = loaded.attached
         """What is attached: "function or tracepoint:program"."""
         self.maps = dict(zip(loaded.maps, descriptors, strict=False))
-        self._programs = descriptors[len(loaded.maps) :]
+        end = len(loaded.maps) + len(loaded.attached)
+        self._programs = descriptors[len(loaded.maps) : end]
+        self.programs = dict(zip(loaded.programs, descriptors[end:], strict=True))
+        """Programs that are loaded but not attached, by name."""
+        self.refused = loaded.refused
         self.events = loaded.events
         """Kprobe events in tracefs that belong to it."""
 
@@ -71,9 +85,9 @@ class Attachment:
     def close(self) -> None:
         """Detach and let the maps go; harmless when called twice."""
         self.detach()
-        for descriptor in self.maps.values():
+        for descriptor in (*self.maps.values(), *self.programs.values()):
             os.close(descriptor)
-        self.maps = {}
+        self.maps, self.programs = {}, {}
 
 
 def _ask_loader(order: Order) -> tuple[Loaded, list[int]]:

@@ -30,9 +30,13 @@ from otelbpf.sources.privileges import drop_privileges
 from otelbpf.sources.processes import describe
 from otelbpf.sources.ring import Ring
 from otelbpf.sources.sockets import Mark
+from otelbpf.sources.targets import Targets
+from otelbpf.sources.uprobes import Uprobes
 
 _POLL_SECONDS: Final = 0.05
 _REPORT_NS: Final = 1_000_000_000
+_LOOK_NS: Final = 5_000_000_000
+"""How often processes without a TLS library are looked at again."""
 _BATCH_RECORDS: Final = 512
 """As many as the nearest caches hold together with the spans that come of them: 4096 cost a fifth more an exchange."""
 _FIRST: Final = bytes(4)
@@ -61,6 +65,7 @@ class LiveSource:
         more_limit_bytes: int = 65536,
         ring_bytes: int = 16 << 20,
         max_sockets: int = 65536,
+        tls: bool = False,
         keep_privileges: bool = False,
         probes: Path | None = None,
         describe: Describe = describe,
@@ -70,6 +75,7 @@ class LiveSource:
 
         `traced` decides by a process's identity (executables), the other filters in the kernel; all of them must agree.
         `own_ports` are those this process already listens at: neither end of their connections is traced.
+        `tls` reads the plain text of TLS where it can; `tls_refused` says why it cannot.
         Unless `keep_privileges`, this thread, and those it starts later, keep only what reading needs."""
         self._describe = describe
         self._host = host or describe_host()
@@ -94,7 +100,10 @@ class LiveSource:
         self.passed_over = ""
         """Why `auto` did not take the tier it prefers."""
         kprobes.remove_abandoned()
-        self._attachment = self._attach(tier, ring_bytes, max_sockets, probes)
+        self.tls_refused = ""
+        """Why the plain text of TLS is not read; empty where it is, or was not asked for."""
+        self._looked_ns = 0
+        self._attachment = self._attach(tier, ring_bytes, max_sockets, tls, probes)
         self._maps = self._attachment.maps
         own_namespace = os.stat("/proc/self/ns/net").st_ino
         verdict = Verdict.UNKNOWN if traced else Verdict.TRACED
@@ -111,6 +120,7 @@ class LiveSource:
         self._poll.register(self._maps["events"], select.EPOLLIN)
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._poll.register(self._wake, select.EPOLLIN)
+        self._targets = self._find_targets() if tls else None
         if not keep_privileges:
             drop_privileges()
         # Until now the probes saw no settings, and so did nothing.
@@ -126,6 +136,11 @@ class LiveSource:
         """What is attached."""
         return self._attachment.probes
 
+    @property
+    def libraries(self) -> int:
+        """Files with a TLS library that have probes now."""
+        return self._targets.attached if self._targets is not None else 0
+
     def batches(self) -> Iterator[Sequence[bytes]]:
         """See sources.base.Source."""
         yield [self._host_record(), self._clock_record()]
@@ -136,6 +151,7 @@ class LiveSource:
                 records = self._ring.read(_BATCH_RECORDS)
             yield self._complete(records)
             self._flush_commands()
+        self._let_go_of_targets()
         self._attachment.detach()
         while records := self._ring.read(_BATCH_RECORDS):
             yield self._complete(records)
@@ -163,6 +179,7 @@ class LiveSource:
         self._poll.close()
         os.close(self._wake)
         self._ring.close()
+        self._let_go_of_targets()
         self._attachment.close()
 
     def losses(self) -> tuple[tuple[int, int], ...]:
@@ -177,14 +194,33 @@ class LiveSource:
             counts[wire.Loss.NO_ENTRY] = (events + kprobes.missed(self._attachment.events), count)
         return tuple(counts)
 
-    def _attach(self, tier: str, ring_bytes: int, max_sockets: int, probes: Path | None) -> Attachment:
+    def _attach(self, tier: str, ring_bytes: int, max_sockets: int, tls: bool, probes: Path | None) -> Attachment:
         wanted = [tier] if tier != "auto" else ["kprobe", "tracepoint"] if kprobes.supported() else ["tracepoint"]
         for name in wanted[:-1]:
             try:
-                return Attachment(tier=name, ring_bytes=ring_bytes, max_sockets=max_sockets, probes=probes)
+                return Attachment(tier=name, ring_bytes=ring_bytes, max_sockets=max_sockets, tls=tls, probes=probes)
             except OtelbpfError as error:
                 self.passed_over = f"{name} tier: {error.problem}"
-        return Attachment(tier=wanted[-1], ring_bytes=ring_bytes, max_sockets=max_sockets, probes=probes)
+        return Attachment(tier=wanted[-1], ring_bytes=ring_bytes, max_sockets=max_sockets, tls=tls, probes=probes)
+
+    def _find_targets(self) -> Targets | None:
+        """Where to read plain text; whatever stands in the way is no reason not to trace the rest."""
+        self.tls_refused = self._attachment.refused
+        if self.tls_refused:
+            return None
+        try:
+            targets = Targets(self._attachment.programs, Uprobes().attach)
+        except OtelbpfError as error:
+            self.tls_refused = error.problem
+            return None
+        targets.look_at_all()
+        if not targets.attached:
+            self.tls_refused = targets.failure
+        return targets
+
+    def _let_go_of_targets(self) -> None:
+        if self._targets is not None:
+            self._targets.close()
 
     def _complete(self, records: list[bytes]) -> list[bytes]:
         """The records with what user space adds: identities right behind their process records, reports when due."""
@@ -194,6 +230,10 @@ class LiveSource:
         if now_ns - self._reported_ns >= _REPORT_NS:
             self._reported_ns = now_ns
             records += [self._clock_record(), self._losses_record()]
+            if self._targets is not None and now_ns - self._looked_ns >= _LOOK_NS:
+                self._looked_ns = now_ns
+                self._targets.tidy()
+                self._targets.look_again()
             self._last_words.look(self.losses()[wire.Loss.RING_FULL_STATE][0])
         records += self._last_words.due()
         return records
@@ -203,6 +243,8 @@ class LiveSource:
         if record[0] != _PROCESS:
             return
         _, _, _, time_ns, _, _, pid, _, started_ns, _, comm = wire.PROCESS.unpack(record)
+        if self._targets is not None:
+            self._targets.look(pid)  # before it says anything more
         identity = self._describe(pid, started_ns, time_ns, comm=comm.partition(b"\0")[0].decode("utf-8", "replace"))
         yield encode_identity(identity)
         if self._traced:

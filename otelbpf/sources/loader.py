@@ -30,6 +30,8 @@ from otelbpf.sources.offsets import defines
 _DISTRIBUTION = Path("/usr/lib/python3/dist-packages/bcc")
 _PAGE_BYTES = 4096
 _MAX_DETAILS = 8000
+_MAX_TLS_SESSIONS = 32768
+"""The one used least gives way: nobody may say when a session is over."""
 _MAP_REFUSED = re.compile(r"could not open bpf map: (\w+), error: (.*)")
 
 MAPS = (
@@ -61,6 +63,23 @@ _RETURNS = (("on_send_return", "tcp_sendmsg"), ("on_receive_return", "tcp_recvms
 _PAGES = ("on_send_page", "tcp_sendpage")
 """Until 6.4."""
 _TELLING = "on_call"
+TLS_PROGRAMS = (
+    "on_library_read",
+    "on_library_write",
+    "on_library_read_ex",
+    "on_library_write_ex",
+    "on_library_write_ex2",
+    "on_library_sendfile",
+    "on_library_int",
+    "on_library_ex",
+    "on_library_size",
+    "on_session_new",
+    "on_session_shutdown",
+    "on_session_free",
+    "on_session_init",
+    "on_session_init_return",
+)
+"""Loaded here and attached by sources.uprobes, to the functions that sources.targets finds."""
 
 
 class Order(msgspec.Struct, frozen=True):
@@ -72,13 +91,19 @@ class Order(msgspec.Struct, frozen=True):
     """The folder with main.c."""
     ring_bytes: int
     max_sockets: int
+    tls: bool = False
+    """With the programs that read the plain text of TLS."""
 
 
 class Loaded(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The answer: names in the order of the descriptors, maps first."""
+    """The answer: names in the order of the descriptors, maps first, then what is attached, then programs."""
 
     maps: list[str] = []
     attached: list[str] = []
+    programs: list[str] = []
+    """Loaded, to be attached later."""
+    refused: str = ""
+    """Why programs that can be done without are missing."""
     events: list[str] = []
     """Kprobe events made in tracefs, to be removed at the end."""
     error: str = ""
@@ -149,8 +174,23 @@ def load(order: Order) -> tuple[Loaded, list[int]]:
         for name, function, event, descriptor in kprobes.attach(programs, entries, returns):
             attached.append((f"{function}:{name}", descriptor))
             events.append(event)
-    answer = Loaded(maps=list(tables), attached=[name for name, _ in attached], events=events)
-    return answer, [*tables.values(), *(descriptor for _, descriptor in attached)]
+    programs, refused = _load_tls(bcc, module) if order.tls else ({}, "")
+    answer = Loaded(
+        maps=list(tables),
+        attached=[name for name, _ in attached],
+        programs=list(programs),
+        refused=refused,
+        events=events,
+    )
+    return answer, [*tables.values(), *(descriptor for _, descriptor in attached), *programs.values()]
+
+
+def _load_tls(bcc: Any, module: Any) -> tuple[dict[str, int], str]:
+    """All or none: what an application reads without what it writes is of no use."""
+    try:
+        return {name: _load_program(module, name, bcc.BPF.KPROBE) for name in TLS_PROGRAMS}, ""
+    except Exception as error:  # noqa: BLE001 - whatever it is, the rest works without
+        return {}, str(error)
 
 
 def import_bcc() -> Any:
@@ -186,6 +226,8 @@ def _compile(bcc: Any, order: Order) -> Any:
         "-DWITH_KPROBES" if kprobe_tier else "-DWITH_TRACEPOINTS",
         "-Wno-unused-function",
     ]
+    if order.tls:
+        settings += ["-DWITH_TLS", f"-DMAX_TLS_SESSIONS={min(order.max_sockets, _MAX_TLS_SESSIONS)}"]
     os.environ["BCC_KERNEL_SOURCE"] = str(folder / "include" / "headers")
     text = flatten(folder / "main.c")
     try:

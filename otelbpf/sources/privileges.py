@@ -16,15 +16,21 @@ SYS_PTRACE: Final = 19
 SYS_ADMIN: Final = 21
 PERFMON: Final = 38
 BPF: Final = 39
+CHECKPOINT_RESTORE: Final = 40
 NAMES: Final = {
     DAC_READ_SEARCH: "CAP_DAC_READ_SEARCH",
     SYS_PTRACE: "CAP_SYS_PTRACE",
     SYS_ADMIN: "CAP_SYS_ADMIN",
     PERFMON: "CAP_PERFMON",
     BPF: "CAP_BPF",
+    CHECKPOINT_RESTORE: "CAP_CHECKPOINT_RESTORE",
 }
 KEPT: Final = (BPF, SYS_PTRACE, DAC_READ_SEARCH)
 """Maps are read by bpf(2); /proc of other users' processes needs the other two."""
+KEPT_FOR_TLS: Final = (*KEPT, PERFMON, CHECKPOINT_RESTORE)
+"""Libraries come and go with their processes, so uprobes are attached (perf_event_open(2)) and files opened through
+/proc/PID/map_files as long as the collector runs. A helper that kept these for it would save little: whoever holds
+CAP_BPF and the attached programs' maps sees what they see, and CAP_PERFMON allows no writing."""
 
 _VERSION: Final = 0x20080522  # _LINUX_CAPABILITY_VERSION_3
 _PR_CAPBSET_DROP: Final = 24

@@ -56,16 +56,29 @@ class Lost(enum.StrEnum):
     """Still waiting for the backend when the collector ended."""
 
 
-class Ledger:
+class ByteAccount:
+    """Bytes that went, both directions, and what became of them."""
+
+    def __init__(self) -> None:
+        self.kernel_bytes = 0
+        """What the kernel says went over the traced connections, for those accounted for so far."""
+        self.seen_bytes = 0
+        self.unseen_bytes: Counter[Unseen] = Counter()
+
+    def bytes_balance(self) -> int:
+        """Kernel bytes that are in no column; 0 when the account is right."""
+        return self.kernel_bytes - self.seen_bytes - self.unseen_bytes.total()
+
+
+class Ledger(ByteAccount):
     """Counters of one pipeline. Exporters keep an `ExportAccount` each, registered here by name."""
 
     def __init__(self) -> None:
+        super().__init__()
+        self.tls = ByteAccount()
+        """Plain text that went through TLS libraries; its ciphertext is in the account of its socket."""
         self.records: Counter[str] = Counter()
         """Records taken, by kind; `malformed` and `unknown` are kinds."""
-        self.kernel_bytes = 0
-        """What the kernel says went over the traced connections, both directions, for those accounted for so far."""
-        self.seen_bytes = 0
-        self.unseen_bytes: Counter[Unseen] = Counter()
         self.requests_begun = 0
         self.spans_lost: Counter[Lost] = Counter()
         self.spans = 0
@@ -75,10 +88,6 @@ class Ledger:
         self.kernel_losses: dict[str, tuple[int, int]] = {}
         """The kernel's own loss counters: (events, bytes) by reason."""
         self.exports: dict[str, ExportAccount] = {}
-
-    def bytes_balance(self) -> int:
-        """Kernel bytes that are in no column; 0 when the account is right."""
-        return self.kernel_bytes - self.seen_bytes - self.unseen_bytes.total()
 
     def requests_balance(self) -> int:
         """Requests begun that are in no column; 0 once every exchange has ended."""

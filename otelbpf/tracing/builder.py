@@ -9,6 +9,7 @@ from otelbpf.connections.connection import Connection
 from otelbpf.exchanges.exchange import Exchange
 from otelbpf.telemetry.ledger import Ledger, Lost
 from otelbpf.tracing.conventions import http
+from otelbpf.tracing.conventions.tls import describe
 from otelbpf.tracing.correlate import Correlator
 from otelbpf.tracing.ids import IdGenerator
 from otelbpf.tracing.propagation import SAMPLED, Context, read_context
@@ -63,7 +64,8 @@ class Builder:
             return None
         conversation = self._conversations.get(connection.key)
         if conversation is None:
-            conversation = http.Conversation(parse_endpoints(connection.endpoints), self._named_headers)
+            ends = parse_endpoints(connection.endpoints)
+            conversation = http.Conversation(ends, self._named_headers, secured=describe(connection))
             self._conversations[connection.key] = conversation
         status, error_type = http.status(exchange, kind)
         attributes, shared = conversation.describe(exchange, self._redactor, error_type)

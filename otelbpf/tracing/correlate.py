@@ -55,8 +55,8 @@ class Link:
 class Correlator:
     """Finds the other end of a connection. Bounded by the number of connections that are open."""
 
-    def __init__(self, ids: IdGenerator, *, reported: Callable[[int], bool] | None = None) -> None:
-        """`reported` tells whether a process's own spans are exported; all are without it."""
+    def __init__(self, ids: IdGenerator, *, reported: Callable[[Connection], bool] | None = None) -> None:
+        """`reported` tells whether the requests of a client's socket are exported; all are without it."""
         self._ids = ids
         self._reported = reported
         self._alone: dict[tuple[int, int], Connection] = {}
@@ -77,9 +77,17 @@ class Correlator:
     def link(self, connection: Connection) -> Link | None:
         """The link of this connection, where its other end is known too and its requests are reported there."""
         link = self._links.get(connection.key)
-        if link is not None and self._reported is not None and not self._reported(link.client.sent.pid):
+        if link is not None and self._reported is not None and not self._reported(link.client):
             return None
         return link
+
+    def share(self, plain: Connection, carrier: Connection) -> Link | None:
+        """Plain text goes over this socket: known from its start, its offsets are the same at both ends too."""
+        link = self._links.get(carrier.key)
+        if link is not None and not plain.joined:
+            self._links[plain.key] = link
+            return link
+        return None
 
     def forget(self, connection: Connection) -> None:
         """The connection is over; its other end may still ask by its own key."""

@@ -14,7 +14,7 @@ typedef uint64_t u64;
 typedef int32_t s32;
 #endif
 
-#define OTELBPF_ABI 1
+#define OTELBPF_ABI 2
 
 #define COMM_BYTES 16
 #define TAIL_BYTES 8
@@ -24,6 +24,7 @@ enum record_kind {
 	RECORD_STATE = 1,	/* a TCP socket changed its state */
 	RECORD_DATA = 2,	/* bytes were sent or received */
 	RECORD_PROCESS = 3,	/* a process was seen at a traced socket for the first time (or since its exec) */
+	RECORD_TLS = 4,	/* something about a TLS session: which socket carries it, its end */
 };
 
 /* Flags of a record; the upper byte holds what a data record could not copy and why (enum unseen). */
@@ -33,6 +34,7 @@ enum record_flag {
 	FLAG_SERVER = 1 << 2,	/* this socket was accepted */
 	FLAG_SENT = 1 << 3,	/* data: sent by this socket; otherwise received */
 	FLAG_CONTINUED = 1 << 4,	/* data: a further piece of the same system call as the record before */
+	FLAG_PLAIN = 1 << 5,	/* data: plain text of a TLS session, as the TLS library took or gave it */
 };
 
 /* Why bytes of a data record beyond its captured prefix were not copied. */
@@ -125,6 +127,31 @@ struct state_record {
 	u8 new_state;
 	u8 reserved[2];
 	u8 comm[COMM_BYTES];	/* of the process at work, if one is */
+};
+
+/* What a TLS record tells. */
+enum tls_event {
+	TLS_BOUND = 1,	/* the socket that carries the session: a call on it ran within a call of the TLS library */
+	TLS_SHUT = 2,	/* the application sends no more (close_notify) */
+	TLS_ENDED = 3,	/* the library freed the session; the last record of it */
+};
+
+/* The header's socket and epoch tell the TLS session: one plain text stream each way. Its flags and endpoints are those of
+ * the socket that carries it, once that is known.
+ */
+struct tls_record {
+	struct record_header header;
+	struct endpoints endpoints;
+	u64 carrier;	/* the socket, as record_header tells sockets; 0 while it is not known */
+	u64 carrier_epoch_ns;
+	u64 sent;	/* offset behind the last byte of plain text the application sent */
+	u64 received;
+	u64 lost_sent;	/* bytes of this session that found no room in the ring */
+	u64 lost_received;
+	u64 muted_sent;	/* bytes of this session after it was muted */
+	u64 muted_received;
+	u8 event;	/* enum tls_event */
+	u8 reserved[7];
 };
 
 struct process_record {

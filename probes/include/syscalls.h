@@ -49,6 +49,14 @@ static inline u64 user_u64(u64 address)
 	return value;
 }
 
+/* The stack pointer of the system call under way. */
+static inline u64 user_stack(void)
+{
+	u64 regs = (u64)bpf_task_pt_regs((void *)bpf_get_current_task_btf());
+
+	return SAVED(sp);
+}
+
 static inline void use_message(struct call *call, u64 message)
 {
 	call->vector = user_u64(message + MESSAGE_VECTOR);

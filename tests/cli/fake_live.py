@@ -20,6 +20,8 @@ class FakeLive:
     """Stands where the live source stands. What it is to do wrong is said by FAKE_LIVE."""
 
     tier = "tracepoint"
+    libraries = 1
+    tls_refused = ""
     probes = ("inet_sock_set_state:on_state", "sock_send_length:on_send_length")
 
     def __init__(self, **settings: object) -> None:

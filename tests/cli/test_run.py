@@ -53,7 +53,7 @@ def test_a_signal_ends_it_in_order(tmp_path: Path, number: signal.Signals) -> No
         status, output = running.end()
 
     assert status == 0
-    assert ready.keys() == {"tier", "probes", "services", "listen"}
+    assert ready.keys() == {"tier", "probes", "libraries", "services", "listen"}
     assert (ready["tier"], ready["probes"], ready["listen"]) == ("tracepoint", "2", "off")
     assert len(_spans(output)) == REQUESTS
     assert "planted" not in output
@@ -181,6 +181,7 @@ def test_filters_and_limits_reach_the_kernel() -> None:
         "head_limit_bytes": 4096,
         "ring_bytes": 1 << 20,
         "max_sockets": 2000,
+        "tls": True,
         "keep_privileges": True,
     }
 

@@ -190,8 +190,8 @@ def test_a_file_of_another_version(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
     assert records == []
     assert str(error) == (
-        f"{tmp_path}/some.cap has format {version} with records of ABI {abi}, this otelbpf reads format 1 with ABI 1; "
-        "replay it with the version that recorded it, or a newer one"
+        f"{tmp_path}/some.cap has format {version} with records of ABI {abi}, "
+        f"this otelbpf reads format 1 with ABI {ABI}; replay it with the version that recorded it, or a newer one"
     )
 
 

@@ -164,7 +164,7 @@ def test_a_tail_longer_than_the_piece() -> None:
         decode(patched(record, 104, b"\x03"))
 
 
-@pytest.mark.parametrize("kind", [0, 4, 31, 36, 0x0102, 0xFFFF])
+@pytest.mark.parametrize("kind", [0, 5, 31, 36, 0x0102, 0xFFFF])
 def test_an_unknown_kind(kind: int) -> None:
     """Kinds of another version, and kinds whose low byte looks like one of ours, are unknown."""
     with pytest.raises(UnknownRecord) as caught:

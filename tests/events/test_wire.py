@@ -19,6 +19,7 @@ def claims() -> itertools.chain[str]:
         of_struct("endpoints", ("", wire.ENDPOINTS_FIELDS)),
         of_struct("data_record", HEADER, ENDPOINTS, ("", wire.DATA_FIELDS)),
         of_struct("state_record", HEADER, ENDPOINTS, ("", wire.STATE_FIELDS)),
+        of_struct("tls_record", HEADER, ENDPOINTS, ("", wire.TLS_FIELDS)),
         of_struct("process_record", HEADER, ("", wire.PROCESS_FIELDS)),
         of_struct("loss", ("", (("events", "Q"), ("bytes", "Q")))),
         of_constants(
@@ -31,6 +32,7 @@ def claims() -> itertools.chain[str]:
         of_constants(**{f"RECORD_{kind.name}": kind for kind in wire.Kind if kind < 32}),
         of_constants(**{f"FLAG_{flag.name}": flag for flag in wire.Flag}),
         of_constants(**{f"UNSEEN_{reason.name}": reason for reason in wire.Unseen}),
+        of_constants(**{f"TLS_{event.name}": event for event in wire.TlsEvent}),
         of_constants(**{f"LOSS_{reason.name}": reason for reason in wire.Loss}),
     )
 
@@ -48,6 +50,6 @@ def test_a_difference_would_be_seen(compiler: str) -> None:
 
 
 def test_python_reads_with_the_same_sizes() -> None:
-    sizes = {"HEADER": 40, "ENDPOINTS": 40, "DATA": 112, "STATE": 192, "PROCESS": 72}
+    sizes = {"HEADER": 40, "ENDPOINTS": 40, "DATA": 112, "STATE": 192, "TLS": 152, "PROCESS": 72}
 
     assert {name: getattr(wire, name).size for name in sizes} == sizes

@@ -32,6 +32,7 @@ _SHAPING_HEADERS = ("host", "user-agent", "forwarded", "x-forwarded-for", "x-for
 
 _FINE = (Status.UNSET, "")
 
+Attribute = tuple[str, AttributeValue]
 Attributes = list[tuple[str, AttributeValue]]
 _NOT_PLAIN = re.compile("[?#;@%]")  # more than a path, or one that a secret may stand in
 DEFAULT_PORTS = {"http": 80, "https": 443}
@@ -82,10 +83,14 @@ NO_HEADERS = NamedHeaders()
 class Conversation:
     """The attributes of one connection's exchanges."""
 
-    __slots__ = ("_base", "_headers", "_method", "_named", "_shaping", "_shared", "_version", "endpoints")
+    __slots__ = ("_base", "_headers", "_method", "_named", "_secured", "_shaping", "_shared", "_version", "endpoints")
 
-    def __init__(self, endpoints: Endpoints, named: NamedHeaders = NO_HEADERS) -> None:
+    def __init__(
+        self, endpoints: Endpoints, named: NamedHeaders = NO_HEADERS, *, secured: tuple[Attribute, ...] = ()
+    ) -> None:
+        """`secured`: what is told of TLS, where the messages went through it."""
         self.endpoints = endpoints
+        self._secured = secured
         self._named = named
         # What the last request of origin-form led to, and what it was.
         self._headers: dict[str, str] = {}
@@ -148,32 +153,35 @@ class Conversation:
         found: Attributes = [("http.request.method", method if method in METHODS else OTHER_METHOD)]
         if method not in METHODS:
             found.append(("http.request.method_original", method))
-        scheme, host, port = _authority(request)
+        scheme, host, port = _authority(request, "https" if self._secured else "http")
         number = port or DEFAULT_PORTS.get(scheme, 80)
-        if not host:
+        if not host and ends.is_known:
             host, number = (
                 (ends.local_address, ends.local_port) if exchange.serving else (ends.remote_address, ends.remote_port)
             )
-        found += [("server.address", host), ("server.port", number)]
+        if host:
+            found += [("server.address", host), ("server.port", number)]
         if exchange.serving:
             client = _forwarded_client(headers)
             if client:
                 found.append(("client.address", client))
-            else:
+            elif ends.is_known:
                 found += [("client.address", ends.remote_address), ("client.port", ends.remote_port)]
             scheme = _forwarded_scheme(headers) or scheme
         found.append(("url.scheme", scheme))
         if "user-agent" in headers:
             found.append(("user_agent.original", headers["user-agent"]))
-        found += [
-            ("network.protocol.version", request.version),
-            ("network.peer.address", ends.remote_address),
-            ("network.peer.port", ends.remote_port),
-            ("network.local.address", ends.local_address),
-            ("network.local.port", ends.local_port),
-            ("network.transport", "tcp"),
-            ("network.type", ends.network_type),
-        ]
+        found.append(("network.protocol.version", request.version))
+        if ends.is_known:
+            found += [
+                ("network.peer.address", ends.remote_address),
+                ("network.peer.port", ends.remote_port),
+                ("network.local.address", ends.local_address),
+                ("network.local.port", ends.local_port),
+                ("network.transport", "tcp"),
+                ("network.type", ends.network_type),
+            ]
+        found += self._secured
         literal = f"[{host}]" if ":" in host else host
         authority = literal if DEFAULT_PORTS.get(scheme) == number else f"{literal}:{number}"
         return AttributeSet(tuple(found)), f"{scheme}://{authority}"
@@ -227,15 +235,15 @@ def _path_and_query(target: str) -> tuple[str, str]:
     return path, query
 
 
-def _authority(request: Message) -> tuple[str, str, int]:
+def _authority(request: Message, scheme: str) -> tuple[str, str, int]:
     """Scheme, host and port (0: none given) a request is for: absolute-form wins over Host (RFC 9112 section 3.2.2)."""
     target = request.target
     if "://" in target and not target.startswith("/"):
-        scheme, _, rest = target.partition("://")
+        absolute, _, rest = target.partition("://")
         authority = rest.split("/", 1)[0].split("?", 1)[0].rpartition("@")[2]
-        return scheme.lower(), *split_authority(authority)
+        return absolute.lower(), *split_authority(authority)
     host = target if request.method == "CONNECT" else request.headers.get("host")
-    return ("http", *split_authority(host)) if host else ("http", "", 0)
+    return (scheme, *split_authority(host)) if host else (scheme, "", 0)
 
 
 def split_authority(authority: str) -> tuple[str, int]:

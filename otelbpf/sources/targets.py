@@ -1,0 +1,237 @@
+"""Which files get uprobes: the TLS libraries that processes have mapped, and programs that carry one within them.
+
+A file is looked at once, told by device and inode as /proc/PID/maps has them, and reached through the process that
+has it mapped: so libraries in containers, and those replaced on disk meanwhile, are the very ones at work. Its probes
+go when no process has it mapped any more.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Final, Protocol
+
+import msgspec
+
+from otelbpf.sources.elf import Program
+from otelbpf.sources.processes import PROC
+
+
+class Hook(msgspec.Struct, frozen=True):
+    """The programs of one function: at its entry and at its return; empty where none is."""
+
+    entry: str = ""
+    leaving: str = ""
+
+
+_INT: Final = "on_library_int"
+_EX: Final = "on_library_ex"
+_SIZE: Final = "on_library_size"
+HOOKS: Final[Mapping[str, Hook]] = {
+    "SSL_read": Hook("on_library_read", _INT),
+    "SSL_write": Hook("on_library_write", _INT),
+    "SSL_read_ex": Hook("on_library_read_ex", _EX),
+    "SSL_write_ex": Hook("on_library_write_ex", _EX),
+    "SSL_write_ex2": Hook("on_library_write_ex2", _EX),
+    "SSL_read_early_data": Hook("on_library_read_ex", _EX),
+    "SSL_write_early_data": Hook("on_library_write_ex", _EX),
+    "SSL_sendfile": Hook("on_library_sendfile", _SIZE),
+    "SSL_new": Hook("", "on_session_new"),
+    "SSL_shutdown": Hook("on_session_shutdown"),
+    "SSL_free": Hook("on_session_free"),
+    "gnutls_record_recv": Hook("on_library_read", _SIZE),
+    "gnutls_record_send": Hook("on_library_write", _SIZE),
+    "gnutls_record_send2": Hook("on_library_write", _SIZE),
+    "gnutls_init": Hook("on_session_init", "on_session_init_return"),
+    "gnutls_bye": Hook("on_session_shutdown"),
+    "gnutls_deinit": Hook("on_session_free"),
+}
+"""By symbol: which programs of probes/tls_openssl.c and probes/tls_gnutls.c run there."""
+_CARRIERS: Final = frozenset(("SSL_read", "SSL_write", "gnutls_record_recv", "gnutls_record_send"))
+"""A file that has none of them carries no library."""
+_NAMED_SO: Final = re.compile(r"lib(?:ssl|gnutls|python|node)[-.0-9a-z]*\.so|_ssl\b[^/]*\.so")
+_MAPPING: Final = re.compile(r"0*([0-9a-f]+)-0*([0-9a-f]+) ..x. [0-9a-f]+ ([0-9a-f]+:[0-9a-f]+) (\d+) +(/.*)")
+_USUAL: Final = (
+    "/usr/lib/x86_64-linux-gnu/libssl.so.3",
+    "/usr/lib/x86_64-linux-gnu/libssl.so.1.1",
+    "/usr/lib/x86_64-linux-gnu/libgnutls.so.30",
+    "/usr/lib64/libssl.so.3",
+    "/usr/lib64/libssl.so.1.1",
+    "/usr/lib64/libgnutls.so.30",
+    "/usr/local/lib/libssl.so.3",
+    "/usr/local/lib64/libssl.so.3",
+    "/usr/bin/node",
+    "/usr/local/bin/node",
+)
+"""Attached whether a process has them mapped or not: then nothing of a program that starts later is missed."""
+_MAX_FILES: Final = 1024
+_MAX_BUILDS: Final = 256
+_MAX_PROCESSES: Final = 65536
+
+FileKey = tuple[str, int]
+"""Device and inode, as /proc/PID/maps tells them."""
+
+
+class Attach(Protocol):
+    """Makes a uprobe; sources.uprobes.Uprobes.attach is one."""
+
+    def __call__(self, program: int, file: int, offset: int, *, at_return: bool) -> int: ...
+
+
+class _File:
+    __slots__ = ("events", "pids", "stays")
+
+    def __init__(self, events: list[int], *, stays: bool) -> None:
+        self.events = events
+        """Descriptors of its uprobes; none where the file carries no library."""
+        self.pids: set[int] = set()
+        self.stays = stays
+
+
+class Targets:
+    """The files that have uprobes, and the processes they are mapped in."""
+
+    def __init__(
+        self,
+        programs: Mapping[str, int],
+        attach: Attach,
+        *,
+        proc: Path = PROC,
+        usual: Iterable[str] = _USUAL,
+    ) -> None:
+        """`programs`: descriptors by name."""
+        self._programs = programs
+        self._attach = attach
+        self._proc = proc
+        self._files: dict[FileKey, _File] = {}
+        self._known: dict[int, bool] = {}  # pid: whether it has a library
+        self._offsets: dict[str, dict[str, int]] = {}  # by build id
+        self.failure = ""
+        """Why a file that carries a library could not be attached, the last time."""
+        for path in usual:
+            with contextlib.suppress(OSError):
+                status = os.stat(path)
+                device = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}"
+                if (device, status.st_ino) not in self._files:
+                    self._files[device, status.st_ino] = _File(self._open_and_attach([path], None), stays=True)
+
+    @property
+    def attached(self) -> int:
+        """Files with uprobes."""
+        return sum(bool(file.events) for file in self._files.values())
+
+    def readable(self, pid: int) -> bool:
+        """Whether a library was found in that process."""
+        return self._known.get(pid, False)
+
+    def look_at_all(self) -> None:
+        """Every process there is."""
+        for entry in os.listdir(self._proc):
+            if entry.isdigit():
+                self.look(int(entry))
+
+    def look(self, pid: int) -> bool:
+        """Attach to the libraries a process has mapped now; whether it has any."""
+        found = False
+        if len(self._known) > _MAX_PROCESSES:
+            self.tidy()
+        for key, places in self._mapped(pid):
+            file = self._files.get(key)
+            if file is None:
+                if len(self._files) >= _MAX_FILES:
+                    continue
+                file = self._files[key] = _File(self._open_and_attach(places, key[1]), stays=False)
+            file.pids.add(pid)
+            found = found or bool(file.events)
+        self._known[pid] = found
+        return found
+
+    def look_again(self) -> None:
+        """At the processes in which nothing was found: they may have loaded a library since."""
+        for pid in [pid for pid, found in self._known.items() if not found]:
+            self.look(pid)
+
+    def tidy(self) -> None:
+        """Forget processes that have ended, and let go of files that nobody has mapped any more."""
+        ended = {pid for pid in self._known if not (self._proc / str(pid)).exists()}
+        for pid in ended:
+            del self._known[pid]
+        for key, file in list(self._files.items()):
+            file.pids -= ended
+            if not file.pids and not file.stays:
+                _close(file.events)
+                del self._files[key]
+
+    def close(self) -> None:
+        """Take every uprobe away."""
+        for file in self._files.values():
+            _close(file.events)
+        self._files = {}
+
+    def _mapped(self, pid: int) -> Iterator[tuple[FileKey, list[str]]]:
+        """The files of a process that may carry a library, and the paths by which they can be reached."""
+        folder = f"{self._proc}/{pid}"
+        try:
+            executable = os.readlink(f"{folder}/exe").removesuffix(" (deleted)")
+            with open(f"{folder}/maps", encoding="utf-8", errors="surrogateescape") as lines:
+                text = lines.read()
+        except OSError:
+            return  # ended, a thread of the kernel, or not to be looked at
+        seen: set[FileKey] = set()
+        for start, end, device, inode, name in _MAPPING.findall(text):
+            path = name.removesuffix(" (deleted)")
+            key = (device, int(inode))
+            if key in seen or not (path == executable or _NAMED_SO.match(path.rpartition("/")[2])):
+                continue
+            seen.add(key)
+            yield key, [f"{folder}/map_files/{start}-{end}", f"{folder}/root{path}"]
+
+    def _open_and_attach(self, places: Iterable[str], inode: int | None) -> list[int]:
+        for place in places:
+            try:
+                with open(place, "rb") as file:
+                    if inode is not None and os.fstat(file.fileno()).st_ino != inode:
+                        continue  # another file has that name by now
+                    return self._attach_all(file.fileno(), self._find(Program(file)))
+            except ValueError:
+                return []
+            except OSError as error:
+                self.failure = f"{place}: {error.strerror}"
+        return []
+
+    def _find(self, program: Program) -> dict[str, int]:
+        build_id = program.build_id
+        if build_id and build_id in self._offsets:
+            return self._offsets[build_id]
+        offsets = program.offsets(_CARRIERS)
+        if offsets:
+            offsets = program.offsets(HOOKS.keys())
+        if build_id:
+            if len(self._offsets) >= _MAX_BUILDS:
+                self._offsets.clear()
+            self._offsets[build_id] = offsets
+        return offsets
+
+    def _attach_all(self, file: int, offsets: Mapping[str, int]) -> list[int]:
+        events: list[int] = []
+        try:
+            # Returns first, so that no call is noted whose return is not awaited.
+            for name, offset in offsets.items():
+                if HOOKS[name].leaving:
+                    events.append(self._attach(self._programs[HOOKS[name].leaving], file, offset, at_return=True))
+            for name, offset in offsets.items():
+                if HOOKS[name].entry:
+                    events.append(self._attach(self._programs[HOOKS[name].entry], file, offset, at_return=False))
+        except OSError:
+            _close(events)
+            raise
+        return events
+
+
+def _close(events: list[int]) -> None:
+    for event in events:
+        os.close(event)
+    events.clear()

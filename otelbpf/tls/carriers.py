@@ -1,0 +1,141 @@
+"""Finds the socket of plain text whose application moves the ciphertext itself (memory BIOs: asyncio, node).
+
+Such a program hands n bytes to its library and then sends, on the same thread, a record whose length is n and what the
+cipher adds; or receives a record and then gets n bytes from the library. A match counts only where no other plain text
+and no other socket of that thread would match as well, and a socket is believed after two of them. Contradictions take
+everything back. So a wrong socket would need two accidents in a row, each alone among its neighbours.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Final, TypeVar
+
+from otelbpf.connections.connection import Connection
+
+_Value = TypeVar("_Value")
+NEEDED: Final = 2
+"""Matches before a socket is believed."""
+_MAX_THREADS: Final = 4096
+_MAX_OPEN: Final = 32
+"""Connections of a thread of which something awaits its match."""
+_FULL: Final = 16_384
+"""Longer plain text goes in several records; one of this length says nothing, for all are."""
+_OVERHEADS: Final = (17, 24, 16)
+"""TLS 1.3 (content type and tag), TLS 1.2 with AES-GCM (nonce and tag), with ChaCha20-Poly1305 (tag)."""
+
+
+def overheads(version: str, cipher: str) -> tuple[int, ...]:
+    """What a record is longer than its plain text; all that can be where it is not known, none where it varies."""
+    if not version:
+        return _OVERHEADS
+    if "CCM_8" in cipher:
+        return ()
+    if version == "1.3":
+        return (17,)
+    if "GCM" in cipher or cipher.endswith("CCM"):
+        return (24,)
+    return (16,) if "CHACHA20" in cipher else ()
+
+
+class _Thread:
+    __slots__ = ("received", "written")
+
+    def __init__(self) -> None:
+        self.written: OrderedDict[bytes, tuple[Connection, list[int]]] = OrderedDict()
+        """Plain text given to the library since it last sent: by session, the lengths of its records."""
+        self.received: OrderedDict[bytes, tuple[Connection, list[int], tuple[int, ...]]] = OrderedDict()
+        """Records received of which the plain text has not come yet: by socket, lengths and what may be added."""
+
+
+class Carriers:
+    """Counts matches between plain text and sockets that have not found each other."""
+
+    def __init__(self) -> None:
+        self._threads: OrderedDict[int, _Thread] = OrderedDict()
+        self._matches: dict[bytes, tuple[Connection, int]] = {}
+        """By session: the socket, and how often it matched."""
+
+    def wrote(self, tid: int, plain: Connection, length: int) -> None:
+        """Plain text was given to the library."""
+        _, lengths = _remember(self._thread(tid).written, plain.key, (plain, []))
+        if len(lengths) < _MAX_OPEN:
+            whole, rest = divmod(length, _FULL)
+            lengths += [_FULL] * min(whole, _MAX_OPEN) + ([rest] if rest else [])
+
+    def sent(self, tid: int, carrier: Connection, records: Sequence[int], added: Sequence[int]) -> Connection | None:
+        """A socket sent records; the plain text that is known to be its own by now."""
+        written = self._thread(tid).written
+        if not written or not records:
+            return None
+        found = [plain for plain, lengths in written.values() if _agree(lengths, records, added)]
+        if len(found) != 1:
+            return None
+        del written[found[0].key]
+        return self._match(found[0], carrier)
+
+    def received(self, tid: int, carrier: Connection, records: Sequence[int], added: tuple[int, ...]) -> None:
+        """A socket received records."""
+        if records and added:
+            _, lengths, _ = _remember(self._thread(tid).received, carrier.key, (carrier, [], added))
+            lengths += records[:_MAX_OPEN]
+            del lengths[:-_MAX_OPEN]
+
+    def read(self, tid: int, plain: Connection, length: int) -> Connection | None:
+        """Plain text was taken from the library; the socket that is known to carry it by now."""
+        waiting = self._thread(tid).received
+        if not waiting or length >= _FULL:
+            return None
+        found = [
+            (carrier, length + more, lengths)
+            for carrier, lengths, added in waiting.values()
+            for more in added
+            if length + more in lengths
+        ]
+        if len(found) != 1:
+            return None
+        carrier, record, lengths = found[0]
+        lengths.remove(record)
+        return carrier if self._match(plain, carrier) is not None else None
+
+    def forget(self, connection: Connection) -> None:
+        """It has found its other half, or is over."""
+        key = connection.key
+        self._matches.pop(key, None)
+        for thread in self._threads.values():
+            thread.written.pop(key, None)
+            thread.received.pop(key, None)
+
+    def _match(self, plain: Connection, carrier: Connection) -> Connection | None:
+        known = self._matches.get(plain.key)
+        if known is not None and known[0] is not carrier:
+            del self._matches[plain.key]
+            return None
+        count = 1 if known is None else known[1] + 1
+        self._matches[plain.key] = (carrier, count)
+        return plain if count >= NEEDED else None
+
+    def _thread(self, tid: int) -> _Thread:
+        thread = self._threads.get(tid)
+        if thread is None:
+            if len(self._threads) >= _MAX_THREADS:
+                self._threads.popitem(last=False)
+            thread = self._threads[tid] = _Thread()
+        return thread
+
+
+def _remember(table: OrderedDict[bytes, _Value], key: bytes, fresh: _Value) -> _Value:
+    known = table.get(key)
+    if known is None:
+        if len(table) >= _MAX_OPEN:
+            table.popitem(last=False)
+        known = table[key] = fresh
+    return known
+
+
+def _agree(lengths: Sequence[int], records: Sequence[int], added: Sequence[int]) -> bool:
+    """Whether the newest records are those of this plain text, and say something: tickets may stand before them."""
+    if not any(length != _FULL for length in lengths[: len(records)]):
+        return False
+    return any([length + more for length in lengths] == list(records[-len(lengths) :]) for more in added)

@@ -1,0 +1,263 @@
+"""Brings plain text and ciphertext together: which socket carries which TLS session, and what that means for both.
+
+A session's plain text is a connection like any other, whose address is its socket's. Spans wait until the socket is
+known, at most WAIT_NS: an exchange may be over before the last proof comes. The ciphertext is looked at only until it
+has said what it says in the clear and found its plain text; then the source is asked to leave it out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from otelbpf.connections.connection import Connection
+from otelbpf.events.types import Data, Tls
+from otelbpf.events.wire import Flag, TlsEvent
+from otelbpf.exchanges.exchange import Exchange
+from otelbpf.protocols import detect
+from otelbpf.telemetry.ledger import Ledger, Lost
+from otelbpf.tls.carriers import Carriers, overheads
+from otelbpf.tls.ends import CipherEnd, Evidence, PlainEnd
+from otelbpf.tls.handshake import application_lengths
+
+WAIT_NS: Final = 1_000_000_000
+"""How long an exchange waits for what is not known of its connection, and plain text for its end once its socket is
+closed."""
+MAX_WAITING: Final = 64
+"""Exchanges of one connection that may wait."""
+MAX_PIECES: Final = 96
+"""Records of ciphertext that are looked at for the plain text they carry."""
+_SENT, _ROLE, _CLIENT, _SERVER = int(Flag.SENT), int(Flag.CLIENT | Flag.SERVER), int(Flag.CLIENT), int(Flag.SERVER)
+_NO = detect.Verdict.NO
+_HTTP2_PREFACE: Final = b"PRI * HTTP/2.0"
+
+Tell = Callable[[Connection, Sequence[Exchange]], None]
+
+
+class Encryption:
+    """The connections with TLS of one pipeline."""
+
+    def __init__(
+        self,
+        *,
+        ledger: Ledger,
+        mute: Callable[[bytes], None],
+        tell: Tell,
+        bound: Callable[[Connection, Connection], Connection | None],
+        forget: Callable[[Connection], None],
+        addressed_only: bool = False,
+    ) -> None:
+        """`tell` takes exchanges whose time has come, `forget` a connection that was over before them. `bound` is told
+        that plain text goes over a socket, and names the client's socket where this is its server and both are on this
+        host. `addressed_only`: exchanges of an unknown socket are not wanted, for it cannot be said whether it is among
+        those asked for."""
+        self._ledger = ledger
+        self._mute = mute
+        self._tell = tell
+        self._bound = bound
+        self._forget = forget
+        self._addressed_only = addressed_only
+        self._carriers = Carriers()
+        self._peers: dict[bytes, Connection] = {}
+        """By plain text: the socket at the other end, on this host."""
+        self._unsettled: dict[bytes, Connection] = {}
+        self._orphans: dict[bytes, Connection] = {}
+
+    # -- what the source tells -------------------------------------------------------------------------------------
+
+    def begin(self, connection: Connection, event: Data | Tls) -> None:
+        """The first that is known of plain text. Where its socket is not known, it tells who is the client."""
+        connection.tls = PlainEnd()
+        if isinstance(event, Data) and not event.flags & _ROLE:
+            asks = event.data.startswith(_HTTP2_PREFACE) or detect.looks_like_request(event.data) is not _NO
+            connection.flags |= _CLIENT if asks == bool(event.flags & _SENT) else _SERVER
+
+    def encrypt(self, connection: Connection, sent: bool, data: bytes) -> None:
+        """A socket turns out to carry TLS; `data` is what showed it."""
+        if connection.tls is None:
+            end = connection.tls = CipherEnd()
+            if connection.joined:
+                end.handshake.give_up()
+            else:
+                end.handshake.take(sent, data)
+
+    def note(self, connection: Connection, event: Data) -> None:
+        """More of it came."""
+        end = connection.tls
+        if isinstance(end, PlainEnd):
+            if end.evidence is Evidence.NONE:
+                self._note_plain(connection, event)
+        elif isinstance(end, CipherEnd) and not connection.muted:
+            self._note_cipher(connection, end, event)
+
+    def bind(self, connection: Connection, event: Tls, carrier: Connection | None) -> None:
+        """The source has proved which socket it is; `carrier` where that is known here too."""
+        if event.event is not TlsEvent.BOUND:
+            return
+        connection.endpoints = event.endpoints
+        connection.flags = connection.flags & ~_ROLE | event.flags & _ROLE
+        if carrier is not None:
+            self.encrypt(carrier, sent=False, data=b"")
+        self._join(connection, carrier, Evidence.NESTED_CALL)
+
+    # -- what the pipeline asks ------------------------------------------------------------------------------------
+
+    def pass_on(self, connection: Connection, exchanges: Sequence[Exchange], now_ns: int) -> Sequence[Exchange]:
+        """Those of a connection's exchanges that can be told now."""
+        end = connection.tls
+        if not isinstance(end, PlainEnd) or end.settled:
+            return exchanges
+        end.waiting += exchanges
+        if self._is_settled(connection, end) or len(end.waiting) > MAX_WAITING:
+            return self._release(connection, end)
+        if not end.since_ns:
+            end.since_ns = now_ns
+            self._unsettled[connection.key] = connection
+        return ()
+
+    def due(self, now_ns: int) -> list[Connection]:
+        """Tell what has waited long enough; plain text that will not be told of any more, for its socket is gone."""
+        for connection in list(self._unsettled.values()):
+            end = connection.tls
+            assert isinstance(end, PlainEnd)
+            if not self._is_settled(connection, end):
+                if now_ns - end.since_ns <= WAIT_NS:
+                    continue
+                # Once is enough where the socket is known: the other end does not tell of itself.
+                end.settled = end.evidence is not Evidence.NONE
+            self._tell(connection, self._release(connection, end))
+            if end.over:
+                self._peers.pop(connection.key, None)
+                self._forget(connection)
+        over = []
+        for connection in list(self._orphans.values()):
+            end = connection.tls
+            if isinstance(end, PlainEnd) and now_ns - end.orphaned_ns > WAIT_NS:
+                over.append(connection)
+        return over
+
+    def socket_over(self, carrier: Connection, error: str, now_ns: int) -> None:
+        """A socket with ciphertext has ended. Its application may still take what the library holds."""
+        end = carrier.tls
+        if not isinstance(end, CipherEnd):
+            return
+        self._carriers.forget(carrier)
+        plain, end.plain = end.plain, None
+        if plain is None or not isinstance(plain.tls, PlainEnd):
+            if not end.readable:
+                self._ledger.connections["tls_not_read"] += 1
+            return
+        plain.tls.error = error
+        plain.tls.orphaned_ns = now_ns
+        plain.tls.carrier = None
+        if carrier.received.end >= 0:
+            plain.received.end = plain.received.position
+        if carrier.sent.end >= 0:
+            plain.sent.end = plain.sent.position
+        self._orphans[plain.key] = plain
+
+    def plain_over(self, connection: Connection, *, last: bool = False) -> bool:
+        """Plain text has ended; whether exchanges still wait, until `due` tells them. After the `last` call none do."""
+        end = connection.tls
+        if not isinstance(end, PlainEnd):
+            return False
+        if end.evidence is Evidence.NONE:
+            self._ledger.connections["tls_unattributed"] += 1
+        self._carriers.forget(connection)
+        self._orphans.pop(connection.key, None)
+        carrier, end.carrier = end.carrier, None
+        if carrier is not None and isinstance(carrier.tls, CipherEnd):
+            carrier.tls.plain = None
+        if end.waiting and not last and end.evidence is not Evidence.NONE and not self._is_settled(connection, end):
+            # The other end may still prove that it can be read.
+            end.over = True
+            return True
+        if end.waiting:
+            self._tell(connection, self._release(connection, end))
+        self._peers.pop(connection.key, None)
+        return False
+
+    def finish(self) -> None:
+        """The source has ended: nothing will become known any more."""
+        for connection in list(self._unsettled.values()):
+            end = connection.tls
+            assert isinstance(end, PlainEnd)
+            self._tell(connection, self._release(connection, end))
+
+    # -- within ----------------------------------------------------------------------------------------------------
+
+    def _note_plain(self, connection: Connection, event: Data) -> None:
+        if event.flags & _SENT:
+            self._carriers.wrote(event.tid, connection, event.length)
+            return
+        carrier = self._carriers.read(event.tid, connection, event.length)
+        if carrier is not None:
+            self._join(connection, carrier, Evidence.RECORD_LENGTHS)
+
+    def _note_cipher(self, connection: Connection, end: CipherEnd, event: Data) -> None:
+        sent = bool(event.flags & _SENT)
+        handshake = end.handshake
+        if not handshake.over:
+            handshake.take(sent, event.data)
+        if end.plain is not None:
+            if handshake.over:
+                self._leave_out(connection)
+            return
+        end.pieces += 1
+        if end.pieces > MAX_PIECES:
+            self._leave_out(connection)
+            return
+        records = application_lengths(event.data)
+        if not records:
+            return
+        added = overheads(handshake.negotiated.version, handshake.negotiated.cipher)
+        if not sent:
+            self._carriers.received(event.tid, connection, records, added)
+            return
+        plain = self._carriers.sent(event.tid, connection, records, added)
+        if plain is not None:
+            self._join(plain, connection, Evidence.RECORD_LENGTHS)
+
+    def _join(self, plain: Connection, carrier: Connection | None, evidence: Evidence) -> None:
+        end = plain.tls
+        if not isinstance(end, PlainEnd):
+            return
+        end.evidence = evidence
+        self._carriers.forget(plain)
+        self._forget(plain)  # what was told of it so far was told without its addresses
+        if carrier is None or not isinstance(carrier.tls, CipherEnd):
+            return
+        cipher = carrier.tls
+        self._carriers.forget(carrier)
+        end.carrier = carrier
+        end.handshake = cipher.handshake
+        cipher.plain = plain
+        cipher.readable = True
+        plain.endpoints = carrier.endpoints
+        peer = self._bound(plain, carrier)
+        if peer is not None:
+            self._peers[plain.key] = peer
+        if cipher.handshake.over:
+            self._leave_out(carrier)
+
+    def _leave_out(self, carrier: Connection) -> None:
+        if not carrier.muted:
+            carrier.muted = True
+            self._mute(carrier.key)
+
+    def _is_settled(self, connection: Connection, end: PlainEnd) -> bool:
+        """The socket is known; and of the other end, if it is on this host, that its spans will come."""
+        if end.evidence is Evidence.NONE:
+            return False
+        peer = self._peers.get(connection.key)
+        if peer is None or (isinstance(peer.tls, CipherEnd) and peer.tls.readable):
+            end.settled = True
+        return end.settled
+
+    def _release(self, connection: Connection, end: PlainEnd) -> Sequence[Exchange]:
+        waiting, end.waiting, end.since_ns = end.waiting, [], 0
+        self._unsettled.pop(connection.key, None)
+        if self._addressed_only and end.evidence is Evidence.NONE:
+            self._ledger.spans_lost[Lost.FILTERED] += len(waiting)
+            return ()
+        return waiting

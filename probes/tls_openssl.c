@@ -1,0 +1,99 @@
+/* OpenSSL 1.1 and 3, in a library or within an executable. sources/targets.py says which program belongs to which
+ * function.
+ */
+#include "include/tls.h"
+
+/* int SSL_read(SSL *, void *buf, int num), SSL_write likewise */
+int on_library_read(struct pt_regs *ctx)
+{
+	enter_library(ctx, ctx->si, 0, RECEIVED, UNSEEN_NONE);
+	return 0;
+}
+
+int on_library_write(struct pt_regs *ctx)
+{
+	enter_library(ctx, ctx->si, 0, SENT, UNSEEN_NONE);
+	return 0;
+}
+
+/* int SSL_read_ex(SSL *, void *buf, size_t num, size_t *readbytes), SSL_write_ex, SSL_read_early_data and
+ * SSL_write_early_data likewise
+ */
+int on_library_read_ex(struct pt_regs *ctx)
+{
+	enter_library(ctx, ctx->si, ctx->cx, RECEIVED, UNSEEN_NONE);
+	return 0;
+}
+
+int on_library_write_ex(struct pt_regs *ctx)
+{
+	enter_library(ctx, ctx->si, ctx->cx, SENT, UNSEEN_NONE);
+	return 0;
+}
+
+/* int SSL_write_ex2(SSL *, const void *buf, size_t num, uint64_t flags, size_t *written) */
+int on_library_write_ex2(struct pt_regs *ctx)
+{
+	enter_library(ctx, ctx->si, ctx->r8, SENT, UNSEEN_NONE);
+	return 0;
+}
+
+/* ossl_ssize_t SSL_sendfile(SSL *, int fd, off_t, size_t, int) */
+int on_library_sendfile(struct pt_regs *ctx)
+{
+	enter_library(ctx, 0, 0, SENT, UNSEEN_SENDFILE);
+	return 0;
+}
+
+int on_library_int(struct pt_regs *ctx)
+{
+	struct tls_call call = {};
+
+	if (leave_library(ctx, &call))
+		tell_library_call(&call, (s32)ctx->ax);
+	return 0;
+}
+
+int on_library_ex(struct pt_regs *ctx)
+{
+	struct tls_call call = {};
+	u64 count = 0;
+
+	if (!leave_library(ctx, &call))
+		return 0;
+	if ((s32)ctx->ax == 1 && copy_from_user(&count, sizeof(count), (void *)call.count_at))
+		count = 0;
+	tell_library_call(&call, count);
+	return 0;
+}
+
+/* ssize_t gnutls_record_recv(gnutls_session_t, void *data, size_t) as well */
+int on_library_size(struct pt_regs *ctx)
+{
+	struct tls_call call = {};
+
+	if (leave_library(ctx, &call))
+		tell_library_call(&call, ctx->ax);
+	return 0;
+}
+
+/* SSL *SSL_new(SSL_CTX *) */
+int on_session_new(struct pt_regs *ctx)
+{
+	on_session_made(ctx->ax);
+	return 0;
+}
+
+/* int SSL_shutdown(SSL *), int gnutls_bye(gnutls_session_t, how) */
+int on_session_shutdown(struct pt_regs *ctx)
+{
+	on_session_shut(ctx->di);
+	return 0;
+}
+
+/* void SSL_free(SSL *), void gnutls_deinit(gnutls_session_t) */
+int on_session_free(struct pt_regs *ctx)
+{
+	on_session_freed(ctx->di);
+	return 0;
+}

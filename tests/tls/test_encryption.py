@@ -1,0 +1,358 @@
+"""Plain text and ciphertext of one connection: what its spans say, what waits for what, and both accounts."""
+
+from __future__ import annotations
+
+import ssl
+
+import pytest
+
+from otelbpf.telemetry.ledger import Lost
+from otelbpf.tls.encryption import MAX_PIECES, MAX_WAITING, WAIT_NS
+from tests.fake_kernel import FakeKernel, FakeSocket, attributes
+from tests.fake_tls import End, FakeSession, shake_hands
+
+V12, V13 = ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3
+REQUEST = b"GET /a HTTP/1.1\r\nHost: site.example\r\n\r\n"
+ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+HEADER = b"\x17\x03\x03"
+
+
+def balanced(kernel: FakeKernel) -> None:
+    ledger = kernel.ledger
+    balances = (ledger.bytes_balance(), ledger.tls.bytes_balance(), ledger.requests_balance())
+    assert balances == (0, 0, 0)
+
+
+def handshake_over(
+    client: FakeSocket | None, server: FakeSocket | None, version: ssl.TLSVersion = V13
+) -> tuple[End, End]:
+    """Real TLS goes over fake sockets until both ends may speak."""
+    client_end, server_end, flights = shake_hands(version)
+    for by_client, data in flights:
+        sender, receiver = (client, server) if by_client else (server, client)
+        if sender is not None:
+            sender.send(data)
+        if receiver is not None:
+            receiver.receive(data)
+    return client_end, server_end
+
+
+def test_a_client_and_a_server_that_their_own_calls_tell() -> None:
+    """Socket BIOs: curl and nginx."""
+    kernel = FakeKernel()
+    client, server = kernel.pair()
+    client_end, server_end = handshake_over(client, server)
+    asking, answering = FakeSession(kernel, pid=client.pid), FakeSession(kernel, pid=server.pid)
+    client.send(client_end.encrypt(REQUEST))
+    asking.bind(client).write(REQUEST)
+    server.receive(client_end.encrypt(REQUEST))
+    answering.bind(server).read(REQUEST)
+    answer = server_end.encrypt(ANSWER)
+    server.send(answer)
+    answering.write(ANSWER)
+    client.receive(answer)
+    asking.read(ANSWER)
+
+    served, asked = kernel.spans()
+    assert attributes(asked) == {
+        "http.request.method": "GET",
+        "url.full": "https://site.example/a",
+        "url.scheme": "https",
+        "server.address": "site.example",
+        "server.port": 443,
+        "http.request.body.size": 0,
+        "http.response.status_code": 200,
+        "http.response.body.size": 2,
+        "otelbpf.time_to_first_byte_ns": attributes(asked)["otelbpf.time_to_first_byte_ns"],
+        "network.protocol.version": "1.1",
+        "network.peer.address": "10.0.0.1",
+        "network.peer.port": 80,
+        "network.local.address": "10.0.0.2",
+        "network.local.port": 40000,
+        "network.transport": "tcp",
+        "network.type": "ipv4",
+        "otelbpf.tls.evidence": "nested_call",
+        "tls.protocol.name": "tls",
+        "tls.protocol.version": "1.3",
+        "tls.cipher": "TLS_AES_256_GCM_SHA384",
+        "tls.client.server_name": "site.example",
+    }
+    assert attributes(served)["client.address"] == "10.0.0.2"
+    assert (served.trace_id, served.parent_id) == (asked.trace_id, asked.span_id)
+    assert kernel.source.muted == [client.key, server.key]
+    asking.free()
+    answering.free()
+    client.close()
+    server.close()
+    balanced(kernel)
+
+
+def exchange_in_memory(
+    kernel: FakeKernel,
+    session: FakeSession,
+    socket: FakeSocket,
+    ours: End,
+    theirs: End,
+    *,
+    serving: bool,
+    size: int = 2,
+) -> None:
+    """One request as asyncio and node do it: the library first and then the socket, or the other way round."""
+    answer = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size + b"y" * size
+    for data, outward in ((REQUEST, not serving), (answer, serving)):
+        if outward:
+            session.write(data)
+            out = ours.encrypt(data)
+            socket.send(out)
+            theirs.receive(out)
+            theirs.decrypt()
+        else:
+            out = theirs.encrypt(data)
+            socket.receive(out)
+            ours.receive(out)
+            session.read(ours.decrypt())
+
+
+@pytest.mark.parametrize("serving", [True, False])
+@pytest.mark.parametrize("version", [V12, V13])
+def test_memory_is_told_by_lengths(serving: bool, version: ssl.TLSVersion) -> None:
+    """The socket is known after the first answer, and the first span has it already."""
+    kernel = FakeKernel()
+    socket = kernel.accept(pid=100) if serving else kernel.connect(pid=100)
+    client, server = handshake_over(None, socket, version) if serving else handshake_over(socket, None, version)
+    ours, theirs = (server, client) if serving else (client, server)
+    session = FakeSession(kernel, pid=100)
+    for _ in range(2):
+        exchange_in_memory(kernel, session, socket, ours, theirs, serving=serving)
+    kernel.wait()
+
+    first, second = kernel.spans()
+    for span in (first, second):
+        assert attributes(span)["otelbpf.tls.evidence"] == "record_lengths"
+        assert attributes(span)["network.peer.port"] == (40000 if serving else 80)
+        assert attributes(span)["tls.protocol.version"] == ("1.2" if version is V12 else "1.3")
+    assert kernel.source.muted == [socket.key]
+    session.free()
+    socket.close()
+    balanced(kernel)
+
+
+def test_memory_of_a_connection_that_was_open_before() -> None:
+    """No handshake was seen: any cipher's lengths count."""
+    kernel = FakeKernel()
+    client, server, _ = shake_hands()
+    socket = kernel.accept(pid=100, joined=True)
+    session = FakeSession(kernel, pid=100, joined=True)
+    for _ in range(3):
+        exchange_in_memory(kernel, session, socket, server, client, serving=True)
+    kernel.wait()
+
+    spans = kernel.spans()
+    assert [attributes(span)["otelbpf.tls.evidence"] for span in spans] == ["record_lengths"] * 3
+    assert "tls.cipher" not in attributes(spans[0])
+
+
+def test_many_connections_of_one_thread_never_take_each_others_sockets() -> None:
+    """All say the same at the same time: whatever is told of a socket is true."""
+    kernel = FakeKernel()
+    talks = []
+    for number in range(8):
+        socket = kernel.accept(pid=100, peer_port=41000 + number)
+        client, server = handshake_over(None, socket)
+        talks.append((FakeSession(kernel, pid=100), socket, server, client, 41000 + number))
+    for turn in range(3):
+        arrived = []
+        for session, socket, server, client, _ in talks:
+            out = client.encrypt(b"GET /%d HTTP/1.1\r\nHost: h\r\nX: %s\r\n\r\n" % (socket_port(socket), b"x" * turn))
+            socket.receive(out)
+            server.receive(out)
+            arrived.append((session, socket, server))
+        for session, _, server in reversed(arrived):
+            session.read(server.decrypt())
+        for session, socket, server in arrived:
+            session.write(ANSWER)
+            socket.send(server.encrypt(ANSWER))
+    kernel.wait(WAIT_NS)
+    kernel.wait(WAIT_NS)
+
+    spans = [attributes(span) for span in kernel.spans()]
+    assert len(spans) == 24
+    for span in spans:
+        if span["otelbpf.tls.evidence"] != "none":
+            assert span["url.path"] == f"/{span['network.peer.port']}"
+        else:
+            assert "network.peer.port" not in span
+
+
+def socket_port(socket: FakeSocket) -> int:
+    return int.from_bytes(socket.endpoints[34:36], "little")
+
+
+def test_equal_lengths_on_two_sockets_prove_nothing() -> None:
+    """Plain text of one session, and two sockets that received as much: neither is believed."""
+    kernel = FakeKernel()
+    session = FakeSession(kernel, pid=100)
+    sockets = [kernel.accept(pid=100, peer_port=41000 + number) for number in range(2)]
+    for socket in sockets:
+        handshake_over(None, socket)
+    for _ in range(4):
+        for socket in sockets:
+            socket.receive(HEADER + (len(REQUEST) + 17).to_bytes(2, "big") + bytes(len(REQUEST) + 17))
+        session.read(REQUEST)
+        session.write(ANSWER)
+    kernel.wait(2 * WAIT_NS)
+
+    assert [attributes(span)["otelbpf.tls.evidence"] for span in kernel.spans()] == ["none"] * 4
+    session.free()
+    assert kernel.ledger.connections["tls_unattributed"] == 1
+
+
+def test_without_a_socket_a_span_tells_no_peer() -> None:
+    """It is told after a second, with what the plain text says."""
+    kernel = FakeKernel()
+    session = FakeSession(kernel, pid=100)
+    session.read(REQUEST).write(ANSWER)
+    kernel.wait(WAIT_NS // 2)
+    assert kernel.spans() == []
+    kernel.wait(WAIT_NS)
+
+    (span,) = kernel.spans()
+    told = attributes(span)
+    assert told["otelbpf.tls.evidence"] == "none"
+    assert told["url.scheme"] == "https"
+    assert not [name for name in told if name.startswith(("network.peer", "network.local", "client."))]
+    session.free()
+    balanced(kernel)
+
+
+def test_without_a_socket_nothing_is_told_where_addresses_were_asked_for() -> None:
+    """--port 443: it may be another one's."""
+    kernel = FakeKernel(addressed_only=True)
+    FakeSession(kernel, pid=100).read(REQUEST).write(ANSWER).free()
+
+    assert kernel.spans() == []
+    assert kernel.ledger.spans_lost[Lost.FILTERED] == 1
+    balanced(kernel)
+
+
+def test_what_waits_is_bounded() -> None:
+    """A session whose socket is never found."""
+    kernel = FakeKernel()
+    session = FakeSession(kernel, pid=100)
+    for _ in range(MAX_WAITING + 1):
+        session.read(REQUEST).write(ANSWER)
+
+    assert len(kernel.spans()) == MAX_WAITING + 1
+
+
+def test_a_server_waits_for_its_client_to_be_read() -> None:
+    """An asyncio client is found later than the server it asks: the server's span is its child all the same."""
+    kernel = FakeKernel()
+    client, server = kernel.pair()
+    client_end, server_end = handshake_over(client, server)
+    asking, answering = FakeSession(kernel, pid=client.pid), FakeSession(kernel, pid=server.pid)
+    asking.write(REQUEST)
+    out = client_end.encrypt(REQUEST)
+    client.send(out)
+    server.receive(out)
+    answering.bind(server).read(REQUEST)
+    back = server_end.encrypt(ANSWER)
+    server.send(back)
+    answering.write(ANSWER).free()
+    server.close()
+    assert kernel.spans() == []
+    client.receive(back)
+    asking.read(ANSWER)
+    kernel.wait()
+
+    asked, served = sorted(kernel.spans(), key=lambda span: -span.kind)
+    assert (served.trace_id, served.parent_id) == (asked.trace_id, asked.span_id)
+    asking.free()
+    client.close()
+    balanced(kernel)
+
+
+def test_a_server_names_no_parent_that_will_not_be_told() -> None:
+    """The client's TLS cannot be read (Go, Java)."""
+    kernel = FakeKernel()
+    client, server = kernel.pair()
+    handshake_over(client, server)
+    answering = FakeSession(kernel, pid=server.pid).bind(server)
+    answering.read(REQUEST).write(ANSWER)
+    assert kernel.spans() == []
+    kernel.wait(2 * WAIT_NS)
+    answering.read(REQUEST).write(ANSWER)
+
+    first, second = kernel.spans()
+    assert first.parent_id == second.parent_id == b""
+    client.close()
+    assert kernel.ledger.connections["tls_not_read"] == 1
+
+
+def test_ciphertext_that_nobody_reads_is_left_out_after_a_while() -> None:
+    """And its account balances."""
+    kernel = FakeKernel()
+    socket = kernel.accept()
+    handshake_over(None, socket)
+    for _ in range(MAX_PIECES + 1):
+        socket.receive(HEADER + b"\x00\x20" + bytes(32))
+    assert kernel.source.muted == [socket.key]
+    socket.close()
+
+    assert (kernel.ledger.connections["tls"], kernel.ledger.connections["tls_not_read"]) == (1, 1)
+    balanced(kernel)
+
+
+def test_a_lost_record_is_a_hole_in_the_plain_text() -> None:
+    """The account of the plain text tells it by its reason."""
+    kernel = FakeKernel()
+    socket = kernel.accept()
+    session = FakeSession(kernel, pid=socket.pid).bind(socket)
+    session.read(REQUEST).write(ANSWER, lose=True).free()
+
+    assert kernel.ledger.tls.unseen_bytes == {"ring_full": len(ANSWER), "hole": 0}
+    balanced(kernel)
+
+
+def test_a_body_that_ends_with_the_connection() -> None:
+    """The client's library is freed after the peer's FIN: the answer is whole."""
+    kernel = FakeKernel()
+    socket = kernel.connect(pid=7)
+    session = FakeSession(kernel, pid=7).bind(socket)
+    session.write(REQUEST).read(b"HTTP/1.0 200 OK\r\n\r\nbody")
+    socket.peer_ends()
+    session.free()
+    socket.close()
+
+    (span,) = kernel.spans()
+    assert attributes(span)["http.response.body.size"] == 4
+    assert "error.type" not in attributes(span)
+    balanced(kernel)
+
+
+def test_a_process_that_ends_without_a_word() -> None:
+    """No session is freed: its socket's end is its own, a second later."""
+    kernel = FakeKernel()
+    socket = kernel.connect(pid=7)
+    session = FakeSession(kernel, pid=7).bind(socket)
+    session.write(REQUEST)
+    socket.close(error=104)
+    assert kernel.spans() == []
+    kernel.wait(2 * WAIT_NS)
+
+    (span,) = kernel.spans()
+    assert attributes(span)["error.type"] == "ECONNRESET"
+    assert kernel.pipeline.open_connections == 0
+    balanced(kernel)
+
+
+def test_what_is_open_at_the_end_is_lost_by_name() -> None:
+    """And what had waited is told."""
+    kernel = FakeKernel()
+    session = FakeSession(kernel, pid=7)
+    session.read(REQUEST).write(ANSWER).read(REQUEST)
+    ledger = kernel.finish()
+
+    assert len(kernel.spans()) == 1
+    assert ledger.spans_lost[Lost.SHUTDOWN] == 1
+    balanced(kernel)
