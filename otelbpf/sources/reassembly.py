@@ -21,6 +21,7 @@ PATIENCE_NS: Final = 1_000_000_000
 """Bytes that their receiver has acknowledged were on the wire before: the file lacks them, or has them a little later.
 Bytes not yet acknowledged will be sent again, and are waited for as long as there is room."""
 _MAX_WINDOW: Final = 1 << 30  # RFC 7323 section 2.3
+_LONGEST_HOLE: Final = 1 << 31  # a record's length has 32 bits
 
 
 class Step(msgspec.Struct, frozen=True, gc=False):
@@ -238,13 +239,16 @@ class Reassembly:
 
     def _fill(self, side: int, offset: int, time_ns: int) -> list[Step]:
         own = self.directions[side]
-        length = offset - own.next
         if own.ended:
             own.claim(offset)
             return []
         own.time_ns = max(own.time_ns, time_ns)
-        own.next = offset
-        return [Step(side, own.time_ns, offset - length, length, b"", 0)]
+        steps: list[Step] = []
+        while own.next < offset:
+            length = min(offset - own.next, _LONGEST_HOLE)
+            steps.append(Step(side, own.time_ns, own.next, length, b"", 0))
+            own.next += length
+        return steps
 
     def _impatient(self) -> bool:
         waiting = [own for own in self.directions if own.held]

@@ -313,6 +313,22 @@ def test_only_one_direction_was_captured(path: Path) -> None:
     assert told(events)[-1] == "still open 500/600"
 
 
+@pytest.mark.parametrize("last_words", [b"", b"done"])
+def test_one_direction_of_more_than_four_gigabytes_was_not_captured(path: Path, last_words: bytes) -> None:
+    """Only its acknowledgements tell of it, and no record is long enough for all of it."""
+    talk = Talk().open()
+    for _ in range(12):
+        talk.sequence[CLIENT] += 1 << 29
+        talk.acknowledge(SERVER)
+    if last_words:
+        talk.say(CLIENT, last_words)
+    events = events_of(path, talk.packets)
+
+    holes = [event for event in pieces(events) if not event.data]
+    assert [(event.offset, event.length) for event in holes] == [(0, 1 << 31), (1 << 31, 1 << 31), (1 << 32, 1 << 31)]
+    assert told(events)[-1] == f"still open {(12 << 29) + len(last_words)}/0"
+
+
 def test_what_acknowledges_bytes_that_cannot_be_is_ignored(path: Path) -> None:
     """A segment of another time, or a forged one, moves nothing."""
     talk = Talk().open().say(CLIENT, b"ask")
