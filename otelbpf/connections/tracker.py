@@ -15,6 +15,10 @@ from otelbpf.events.types import Data, State, Tls
 from otelbpf.events.wire import Flag, TcpState
 from otelbpf.telemetry.ledger import ByteAccount, Ledger, Unseen
 
+MAX_GONE = 65536
+"""Connections that gave way and are remembered until the kernel tells their end, however few have a place in the table:
+one that is forgotten before would be taken for a new one, and its bytes counted twice."""
+
 _ERRORS = {111: "refused", 110: "timed_out", 104: "reset", 113: "unreachable", 101: "unreachable"}
 # Tuples and numbers: the hash and the operators of an enum's members are calls into Python.
 _REMOTE_FIN = (TcpState.CLOSE_WAIT, TcpState.CLOSING, TcpState.TIME_WAIT, TcpState.LAST_ACK)
@@ -171,7 +175,7 @@ class Tracker:
         self._ledger.connections["evicted"] += 1
         self.drop(quietest)
         self._gone[quietest.key] = (quietest.received.position, quietest.sent.position)
-        if len(self._gone) > self._max:
+        if len(self._gone) > max(self._max, MAX_GONE):
             self._gone.popitem(last=False)
         if not quietest.muted:
             self._mute(quietest.key)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from otelbpf.telemetry.ledger import Lost, Unseen
 from tests.fake_kernel import FakeKernel, attributes
 
 PIECES = 499
@@ -56,3 +57,19 @@ def test_a_first_line_in_pieces_keeps_the_time_of_its_begin() -> None:
 
     assert attributes(span)["otelbpf.time_to_first_byte_ns"] == kernel.now_ns - began_ns
     assert times_kept(kernel) == [(0, 0)]
+
+
+def test_connections_that_gave_way_are_accounted_for_once_however_many_they_are() -> None:
+    """A table of two places, and twenty connections that are all still open when the last one comes."""
+    request, answer = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n", b"HTTP/1.1 204 No Content\r\n\r\n"
+    kernel = FakeKernel(max_connections=2)
+    sockets = [kernel.accept(peer_port=port).receive(request) for port in range(1, 21)]
+    for socket in sockets:
+        socket.send(answer).close()
+    ledger = kernel.finish()
+
+    assert ledger.connections == {"opened": 20, "evicted": 18}
+    assert ledger.spans_lost == {Lost.EVICTED: 18}
+    assert ledger.kernel_bytes == 20 * (len(request) + len(answer))
+    assert ledger.unseen_bytes == {Unseen.EVICTED: 18 * len(answer)}
+    assert ledger.bytes_balance() == ledger.requests_balance() == 0
