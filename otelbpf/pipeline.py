@@ -14,8 +14,9 @@ from otelbpf.connections.tracker import Tracker
 from otelbpf.events.decode import RecordError, decode
 from otelbpf.events.types import Clock, Data, Event, Host, Identity, Losses, ProcessSeen, State, Tls
 from otelbpf.events.wire import Flag, Loss, TcpState, TlsEvent
+from otelbpf.exchanges.base import Dialogue, Phase
 from otelbpf.exchanges.exchange import Exchange
-from otelbpf.exchanges.session import Phase, Session
+from otelbpf.exchanges.session import Session
 from otelbpf.identity.directory import Directory
 from otelbpf.sources.base import Source
 from otelbpf.telemetry.ledger import Ledger, Lost
@@ -141,7 +142,7 @@ class Pipeline:
         for connection in list(self._tracker):
             self._deliver(connection, connection.finish(0, 0, self._now_ns))
             session = connection.attachment
-            if isinstance(session, Session):
+            if isinstance(session, Dialogue):
                 self._abandon(connection, session)
             self._tls.plain_over(connection, last=True)
         self._tls.finish()
@@ -162,7 +163,7 @@ class Pipeline:
             self._tls.note(connection, event)
         if connection.add_whole(event):
             session = connection.attachment
-            if not isinstance(session, Session):
+            if not isinstance(session, Dialogue):
                 session = self._start_session(connection)
             done = session.take(bool(event.flags & _SENT), event.offset, event.data)
             if done:
@@ -192,7 +193,7 @@ class Pipeline:
         lost by name)."""
         self._deliver(connection, connection.finish(event.sent, event.received, event.time_ns))
         session = connection.attachment
-        if isinstance(session, Session):
+        if isinstance(session, Dialogue):
             if event.new_state == TcpState.CLOSE:
                 self._done(connection, session.close(errno.errorcode.get(event.error, "") if event.error else ""))
             else:
@@ -203,7 +204,7 @@ class Pipeline:
             )
         self._forget(connection)
 
-    def _abandon(self, connection: Connection, session: Session) -> None:
+    def _abandon(self, connection: Connection, session: Dialogue) -> None:
         self._done(connection, session.release())
         session.abandon(Lost.SHUTDOWN)
 
@@ -230,7 +231,7 @@ class Pipeline:
     def _end_plain(self, connection: Connection) -> None:
         """The plain text of a TLS session is over."""
         session, end = connection.attachment, connection.tls
-        if isinstance(session, Session) and isinstance(end, PlainEnd):
+        if isinstance(session, Dialogue) and isinstance(end, PlainEnd):
             self._done(connection, session.close(end.error))
         connection.attachment = None
         self._early.pop(connection.key, None)
@@ -249,7 +250,7 @@ class Pipeline:
             if event.time_ns - connection.touched_ns > EARLY_WAIT_NS:
                 del self._early[key]
                 session = connection.attachment
-                if isinstance(session, Session):
+                if isinstance(session, Dialogue):
                     self._done(connection, session.release())
 
     def _losses(self, event: Losses) -> None:
@@ -261,7 +262,7 @@ class Pipeline:
 
     def _deliver(self, connection: Connection, pieces: Iterable[Piece]) -> None:
         session = connection.attachment
-        if not isinstance(session, Session):
+        if not isinstance(session, Dialogue):
             session = self._start_session(connection)
         for piece in pieces:
             done = session.take_piece(piece)
@@ -269,7 +270,7 @@ class Pipeline:
                 self._done(connection, done)
         self._attend(connection, session)
 
-    def _start_session(self, connection: Connection) -> Session:
+    def _start_session(self, connection: Connection) -> Dialogue:
         session = Session(
             connection,
             ledger=self._ledger,
@@ -280,8 +281,10 @@ class Pipeline:
         connection.attachment = session
         return session
 
-    def _attend(self, connection: Connection, session: Session) -> None:
+    def _attend(self, connection: Connection, session: Dialogue) -> None:
         """What a session or a stream needs beyond its bytes."""
+        if session.heir is not None:
+            connection.attachment = session = session.heir
         if connection.ending:
             self._end_streams(connection)
         session.attention = False
@@ -299,7 +302,7 @@ class Pipeline:
 
     def _end_streams(self, connection: Connection) -> None:
         session = connection.attachment
-        if not isinstance(session, Session):
+        if not isinstance(session, Dialogue):
             return
         for sent, stream in ((True, connection.sent), (False, connection.received)):
             if stream.ended:
@@ -337,7 +340,7 @@ class Pipeline:
 
     def _on_evicted(self, connection: Connection) -> None:
         session = connection.attachment
-        if isinstance(session, Session):
+        if isinstance(session, Dialogue):
             session.abandon(Lost.EVICTED)
         if connection.tls is not None:
             self._tls.plain_over(connection, last=True)

@@ -37,10 +37,10 @@ class Pairing:
     __slots__ = (
         "_doubtful",
         "_ledger",
-        "_max_open",
         "_unasked",
         "hidden",
         "in_step",
+        "max_open",
         "open",
         "pipelines",
         "serving",
@@ -49,7 +49,7 @@ class Pairing:
 
     def __init__(self, *, ledger: Ledger, max_open: int, in_step: bool, serving: bool) -> None:
         self._ledger = ledger
-        self._max_open = max_open
+        self.max_open = max_open
         self._doubtful = False
         self._unasked: Message | None = None  # a response that answers nobody
         # A list: it hardly ever has two, and an empty deque takes 760 bytes of every connection.
@@ -113,7 +113,7 @@ class Pairing:
             self.verdict = Verdict.STALE
             return
         if len(waiting) > 1:
-            if len(waiting) > self._max_open:
+            if len(waiting) > self.max_open:
                 self.verdict = Verdict.TOO_MANY
             # Out of step, the next response may answer a request that was never seen; or a response was lost, and the
             # hole where it was will show.

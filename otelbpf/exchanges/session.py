@@ -4,6 +4,9 @@
         ▲                                │
         └── a hole took the framing ─────┘        listening ── three strikes ──► over (unknown)
 
+A connection that speaks HTTP/2 from its start, or changes to it (101 with `Upgrade: h2c`), or shows its frames when it
+is met midway, goes to an heir: see `streams`.
+
 Listening is where every connection starts, and where it returns after a loss. A request is believed only where a
 system call's bytes begin with one; what comes before it is not reported. A conversation that may be out of step (see
 `pairing`) and pipelines is left alone: its exchanges are lost by name, never guessed.
@@ -11,37 +14,31 @@ system call's bytes begin with one; what comes before it is not reported. A conv
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Sequence
 
 from otelbpf.connections.connection import Connection
 from otelbpf.connections.stream import Piece, Stream
 from otelbpf.events.wire import Flag
+from otelbpf.exchanges.base import Dialogue, Phase
 from otelbpf.exchanges.exchange import UNSET, Exchange
 from otelbpf.exchanges.pairing import Pairing, Verdict
+from otelbpf.exchanges.signs import from_frames_on, is_h2c, is_preface, upgraded
+from otelbpf.exchanges.streams import Streams
 from otelbpf.protocols import detect
 from otelbpf.protocols.base import Gap, Message, ProtocolError, Side
 from otelbpf.protocols.http1 import Http1
+from otelbpf.protocols.http2_seek import begins_with_frames
 from otelbpf.telemetry.ledger import Ledger, Lost
 
 STRIKES = 3
 """Turns of a conversation that may begin with something unknown before the connection is left alone."""
 MAX_EARLY = 16
 """Pieces of the server's side that may wait for the request they answer."""
+MAX_SUSPECTS = 32
+"""Pieces that may wait until both sides of a connection met midway have shown frames."""
 
 _CLIENT = int(Flag.CLIENT)
-_HTTP2_PREFACE = b"PRI * HTTP/2.0"
 _TLS_HANDSHAKE = b"\x16\x03"
-
-
-class Phase(enum.Enum):
-    """Where a conversation stands."""
-
-    LISTENING = "listening"
-    SPEAKING = "speaking"
-    OVER = "over"
-    """Opaque, or of no known protocol: its bytes are of no more use."""
-
 
 # In the way of every message: Python 3.11 takes ten times as long for a member of an enum as for a name.
 _SPEAKING = Phase.SPEAKING
@@ -49,7 +46,7 @@ _SIDES = (Side.CLIENT, Side.SERVER)
 """By whether it is the server's."""
 
 
-class Session:
+class Session(Dialogue):
     """Turns one connection's pieces into exchanges."""
 
     __slots__ = (
@@ -64,15 +61,14 @@ class Session:
         "_prefix",
         "_prefix_direction",
         "_strikes",
+        "_suspects",
         "_wanted",
-        "attention",
-        "opening",
-        "phase",
     )
 
     def __init__(
         self, connection: Connection, *, ledger: Ledger, head_limit: int, max_open: int, wanted: frozenset[str]
     ) -> None:
+        super().__init__(Phase.LISTENING)
         self._connection = connection
         self._ledger = ledger
         self._head_limit = head_limit
@@ -83,11 +79,6 @@ class Session:
             in_step=not connection.joined,
             serving=not connection.flags & _CLIENT,
         )
-        self.phase = Phase.LISTENING
-        self.attention = False
-        """Something is up that the source or a clock has to do with: it waits, is over, or overlaps."""
-        self.opening: Piece | None = None
-        """What showed that it is TLS."""
         self._parser: Http1 | None = None
         self._early: list[Piece] = []
         self._ended: tuple[Side, ...] = ()
@@ -95,6 +86,7 @@ class Session:
         self._last_direction: bool | None = None
         self._prefix = b""
         self._prefix_direction = False
+        self._suspects: tuple[Piece, ...] = ()  # frames of one side, or what follows them
 
     # -- what the pipeline calls -----------------------------------------------------------------------------------
 
@@ -120,6 +112,8 @@ class Session:
             if last.end == stream.position and last.side is side:
                 stream.forget(stream.position)
                 return done
+            if self.heir is not None:
+                return done + self._pass_on(Piece(sent, offset, data), last)
         stream.forget(parser.needed_from(side))
         return done
 
@@ -217,8 +211,10 @@ class Session:
     def _take(self, piece: Piece) -> list[Exchange]:
         if self.phase is _SPEAKING:
             return self._speak(piece)
+        if self.heir is not None:
+            return self.heir.take_piece(piece)
         done = self._listen(piece) if self.phase is Phase.LISTENING else []
-        if self.phase is not _SPEAKING:
+        if self.phase is not _SPEAKING and self.heir is None and not self._suspects:
             # Only what waits to become a first line will be asked for its time.
             held = len(self._prefix) if self._prefix_direction is piece.sent else 0
             size = len(piece.data) if piece.gap is None else piece.gap.size
@@ -236,15 +232,18 @@ class Session:
                 # A first line longer than what is copied, or cut by a loss.
                 self._count_headless(Lost.GAP_IN_HEAD)
                 self._prefix = b""
-            return []
+            return self._suspect(piece) if self._suspects else []
         if prefix:
             data = prefix + data
             offset -= len(prefix)
-        elif not new_turn and (sent is self._pairing.serving or detect.looks_like_request(data) is detect.Verdict.NO):
-            return []  # the rest of an upload, or of a response: many calls, one turn
+        if is_preface(data):
+            return self._change([Piece(sent, offset, data), *self._early], fresh=True)
+        if not prefix:
+            if self._suspects or (not self._pairing.in_step and begins_with_frames(data)):
+                return self._suspect(piece)
+            if not new_turn and (sent is self._pairing.serving or detect.looks_like_request(data) is detect.Verdict.NO):
+                return []  # the rest of an upload, or of a response: many calls, one turn
         self._prefix = b""
-        if data.startswith(_HTTP2_PREFACE):
-            return self._over("http2")
         if data.startswith(_TLS_HANDSHAKE) or (not self._pairing.in_step and detect.begins_tls_record(data)):
             return self.encrypted(piece)
         verdict = self._believe(data)
@@ -287,6 +286,54 @@ class Session:
         self._early.clear()
         return self._over("unknown_protocol") if self._strikes >= STRIKES else []
 
+    def _suspect(self, piece: Piece) -> list[Exchange]:
+        """It may be HTTP/2, met midway: believed once both sides have begun a call's bytes with frames."""
+        if detect.looks_like_request(piece.data) is detect.Verdict.YES:
+            self._suspects = ()
+            return self._listen(piece)
+        self._suspects += (piece,)
+        pieces = from_frames_on(self._suspects)
+        if not pieces:
+            if len(self._suspects) < MAX_SUSPECTS:
+                return []
+            self._suspects = ()
+            return self._strike(not self._pairing.serving)
+        self._suspects = ()
+        return self._change(pieces, fresh=False)
+
+    def _change(
+        self, pieces: Sequence[Piece], *, fresh: bool = True, upgraded: Exchange | None = None, answer_end: int = -1
+    ) -> list[Exchange]:
+        """The connection speaks HTTP/2, from `pieces` on, or from behind the answer that ends at `answer_end`: an heir
+        goes on with it."""
+        pairing = self._pairing
+        if upgraded is None and fresh:
+            pairing.serving = not pieces[0].sent
+        client, server = (
+            next((piece.offset for piece in pieces if piece.sent is sent), self._stream(sent).position)
+            for sent in (not pairing.serving, pairing.serving)
+        )
+        self.heir = Streams(
+            self._connection,
+            ledger=self._ledger,
+            head_limit=self._head_limit,
+            max_open=pairing.max_open,
+            wanted=self._wanted,
+            serving=pairing.serving,
+            begin=(client, answer_end if upgraded is not None else server),
+            fresh=fresh,
+            upgraded=upgraded,
+        )
+        self._ledger.connections["http2"] += 1
+        self._parser = None
+        self._early = []
+        self.phase = Phase.OVER
+        self.attention = True
+        done: list[Exchange] = []
+        for piece in pieces:
+            done += self.heir.take_piece(piece)
+        return done
+
     def _over(self, why: str) -> list[Exchange]:
         self._ledger.connections[why] += 1
         self.abandon(Lost.JOINED_MIDWAY)
@@ -309,6 +356,8 @@ class Session:
                 self._count_headless(Lost.GAP_IN_HEAD)
             return self._after_error(server, error, gap)
         done = self._finish(messages)
+        if self.heir is not None:
+            return done + self._pass_on(piece, messages[-1])
         self._stream(piece.sent).forget(parser.needed_from(side))
         return done
 
@@ -324,8 +373,19 @@ class Session:
         if len(pairing.open) > 1:
             self.attention = True
         if pairing.verdict is not None:
-            self._stop(pairing.verdict)
+            answer = done[-1].response if pairing.verdict is Verdict.OPAQUE else None
+            if answer is not None and is_h2c(answer):
+                # What comes behind the 101, the caller passes on.
+                self._change((), upgraded=upgraded(done.pop()), answer_end=answer.end)
+            else:
+                self._stop(pairing.verdict)
         return done
+
+    def _pass_on(self, piece: Piece, last: Message) -> list[Exchange]:
+        """What stands behind the 101 in the same call is frames."""
+        assert self.heir is not None
+        rest = piece.data[last.end - piece.offset :]
+        return self.heir.take_piece(Piece(piece.sent, last.end, rest)) if rest else []
 
     def _stop(self, verdict: Verdict) -> None:
         if verdict is Verdict.TOO_MANY:

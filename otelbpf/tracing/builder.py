@@ -8,7 +8,7 @@ from otelbpf.connections.address import parse_endpoints
 from otelbpf.connections.connection import Connection
 from otelbpf.exchanges.exchange import Exchange
 from otelbpf.telemetry.ledger import Ledger, Lost
-from otelbpf.tracing.conventions import http
+from otelbpf.tracing.conventions import http, rpc
 from otelbpf.tracing.conventions.tls import describe
 from otelbpf.tracing.correlate import Correlator
 from otelbpf.tracing.ids import IdGenerator
@@ -49,6 +49,7 @@ class Builder:
         self._correlator = correlator
         self._named_headers = named_headers
         self._conversations: dict[bytes, http.Conversation] = {}
+        self._calls: dict[bytes, rpc.Calls] = {}
         self.clock_offset_ns = 0
         """What makes Unix time of the source's time."""
 
@@ -56,19 +57,19 @@ class Builder:
         """The span of an exchange; None (and counted) where it is sampled out."""
         request = exchange.request
         kind = _SERVER if exchange.serving else _CLIENT
-        name = http.span_name(request)
+        call = rpc.read(exchange, kind) if "content-type" in request.headers or request.version == "2" else None
+        name = http.span_name(request) if call is None else call.span_name
         parent = read_context(request.headers) if "traceparent" in request.headers else None
         trace_id, span_id, parent_id = self._identify(exchange, connection, parent)
         if not self._sample(trace_id, name, parent):
             self._ledger.spans_lost[Lost.SAMPLED_OUT] += 1
             return None
-        conversation = self._conversations.get(connection.key)
-        if conversation is None:
-            ends = parse_endpoints(connection.endpoints)
-            conversation = http.Conversation(ends, self._named_headers, secured=describe(connection))
-            self._conversations[connection.key] = conversation
-        status, error_type = http.status(exchange, kind)
-        attributes, shared = conversation.describe(exchange, self._redactor, error_type)
+        if call is None:
+            status, error_type = http.status(exchange, kind)
+            attributes, shared = self._conversation(connection).describe(exchange, self._redactor, error_type)
+        else:
+            status = call.status
+            attributes, shared = self._calls_of(connection).describe(exchange, call, self._redactor)
         offset_ns = self.clock_offset_ns
         # A response may be over while its request is still being sent.
         last_ns = exchange.response_last_ns
@@ -94,7 +95,24 @@ class Builder:
     def forget(self, connection: Connection) -> None:
         """The connection is over."""
         self._conversations.pop(connection.key, None)
+        self._calls.pop(connection.key, None)
         self._correlator.forget(connection)
+
+    def _conversation(self, connection: Connection) -> http.Conversation:
+        conversation = self._conversations.get(connection.key)
+        if conversation is None:
+            ends = parse_endpoints(connection.endpoints)
+            conversation = http.Conversation(ends, self._named_headers, secured=describe(connection))
+            self._conversations[connection.key] = conversation
+        return conversation
+
+    def _calls_of(self, connection: Connection) -> rpc.Calls:
+        calls = self._calls.get(connection.key)
+        if calls is None:
+            ends = parse_endpoints(connection.endpoints)
+            calls = rpc.Calls(ends, self._named_headers, secured=describe(connection))
+            self._calls[connection.key] = calls
+        return calls
 
     def _identify(
         self, exchange: Exchange, connection: Connection, parent: Context | None

@@ -335,15 +335,6 @@ def test_after_an_upgrade_the_connection_is_left_alone() -> None:
     balanced(kernel)
 
 
-def test_what_is_known_to_be_something_else_is_muted_at_once() -> None:
-    """HTTP/2 needs one look."""
-    kernel = FakeKernel()
-    socket = kernel.accept().receive(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
-
-    assert kernel.source.muted == [socket.key]
-    assert kernel.ledger.connections["http2"] == 1
-
-
 def test_an_unknown_protocol_is_muted_after_three_turns() -> None:
     """Redis, say: however many calls a turn takes, the third turn that begins with something unknown ends it."""
     kernel = FakeKernel()

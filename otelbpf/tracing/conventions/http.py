@@ -14,7 +14,7 @@ from functools import lru_cache
 
 from otelbpf.connections.address import Endpoints
 from otelbpf.exchanges.exchange import Exchange
-from otelbpf.protocols.base import Message
+from otelbpf.protocols.base import Message, StreamMessage
 from otelbpf.tracing.redact import Redactor
 from otelbpf.tracing.span import NOTHING_SHARED, AttributeSet, AttributeValue, Kind, Status
 
@@ -22,13 +22,22 @@ METHODS = frozenset(("CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "PO
 """http.request.method knows these (RFC 9110 section 9.3, RFC 5789); any other is _OTHER."""
 OTHER_METHOD = "_OTHER"
 
-WANTED_HEADERS = frozenset(
-    ("host", "user-agent", "traceparent", "tracestate", "forwarded", "x-forwarded-for", "x-forwarded-proto")
-)
-"""Request headers the attributes are made from."""
-
 _SHAPING_HEADERS = ("host", "user-agent", "forwarded", "x-forwarded-for", "x-forwarded-proto")
 """Those that shared attributes are made from."""
+WANTED_HEADERS = frozenset(
+    (
+        *_SHAPING_HEADERS,
+        ":scheme",
+        "traceparent",
+        "tracestate",
+        "upgrade",
+        "content-length",
+        "content-type",
+        "grpc-status",
+        "grpc-timeout",
+    )
+)
+"""Headers the attributes are made from; and those by which a connection becomes one of HTTP/2, and content is whole."""
 
 _FINE = (Status.UNSET, "")
 
@@ -70,11 +79,11 @@ class NamedHeaders:
 
     def of_request(self, message: Message, redactor: Redactor) -> Attributes:
         """Those a request has."""
-        return _named("http.request.header", self.request, message, redactor)
+        return named("http.request.header", self.request, message.headers, redactor)
 
     def of_response(self, message: Message, redactor: Redactor) -> Attributes:
         """Those a response has."""
-        return _named("http.response.header", self.response, message, redactor)
+        return named("http.response.header", self.response, message.headers, redactor)
 
 
 NO_HEADERS = NamedHeaders()
@@ -119,14 +128,13 @@ class Conversation:
         if request.body_size >= 0:
             found.append(("http.request.body.size", request.body_size))
         if response is not None:
-            found.append(("http.response.status_code", response.status))
+            if response.status:
+                found.append(("http.response.status_code", response.status))
             if response.body_size >= 0:
                 found.append(("http.response.body.size", response.body_size))
             found.append(("otelbpf.time_to_first_byte_ns", exchange.response_first_ns - exchange.request_first_ns))
-            if response.incomplete:
-                found.append(("otelbpf.response.incomplete", response.incomplete.value))
-        if request.incomplete:
-            found.append(("otelbpf.request.incomplete", request.incomplete.value))
+        if request.incomplete or request.version == "2" or (response is not None and response.incomplete):
+            found += lacks(exchange)
         if error_type:
             found.append(("error.type", error_type))
         if self._named is not NO_HEADERS:
@@ -142,60 +150,105 @@ class Conversation:
         self._headers, self._method, self._version = request.headers, request.method, request.version
         role = "server" if exchange.serving else "client"
         shaping = [role, request.method, request.version, *map(request.headers.get, _SHAPING_HEADERS)]
+        if isinstance(request, StreamMessage):
+            shaping += (request.headers.get(":scheme"), *sorted(request.unknown))
         if shaping != self._shaping:
             self._shaping = shaping
             self._shared, self._base = self._share(exchange)
 
     def _share(self, exchange: Exchange) -> tuple[AttributeSet, str]:
-        """What follows from the connection, the method and the headers; and for a client what url.full begins with."""
+        """What follows from the connection, the method and the headers; and for a client what url.full begins with,
+        empty where that is not known."""
         request = exchange.request
-        headers, method, ends = request.headers, request.method, self.endpoints
-        found: Attributes = [("http.request.method", method if method in METHODS else OTHER_METHOD)]
-        if method not in METHODS:
-            found.append(("http.request.method_original", method))
-        scheme, host, port = _authority(request, "https" if self._secured else "http")
-        number = port or DEFAULT_PORTS.get(scheme, 80)
-        if not host and ends.is_known:
-            host, number = (
-                (ends.local_address, ends.local_port) if exchange.serving else (ends.remote_address, ends.remote_port)
-            )
-        if host:
-            found += [("server.address", host), ("server.port", number)]
+        headers, method = request.headers, request.method
+        found: Attributes = []
+        if method:
+            found.append(("http.request.method", method if method in METHODS else OTHER_METHOD))
+            if method not in METHODS:
+                found.append(("http.request.method_original", method))
+        scheme, host, port = authority_of(request, "https" if self._secured else "http")
+        found += ends_of(exchange, self.endpoints, scheme)
         if exchange.serving:
-            client = _forwarded_client(headers)
-            if client:
-                found.append(("client.address", client))
-            elif ends.is_known:
-                found += [("client.address", ends.remote_address), ("client.port", ends.remote_port)]
             scheme = _forwarded_scheme(headers) or scheme
-        found.append(("url.scheme", scheme))
-        if "user-agent" in headers:
-            found.append(("user_agent.original", headers["user-agent"]))
+        if scheme:
+            found.append(("url.scheme", scheme))
         found.append(("network.protocol.version", request.version))
-        if ends.is_known:
-            found += [
-                ("network.peer.address", ends.remote_address),
-                ("network.peer.port", ends.remote_port),
-                ("network.local.address", ends.local_address),
-                ("network.local.port", ends.local_port),
-                ("network.transport", "tcp"),
-                ("network.type", ends.network_type),
-            ]
         found += self._secured
+        if not host and self.endpoints.is_known and not is_unknown(request, ":authority"):
+            host, port = self.endpoints.remote_address, self.endpoints.remote_port
+        if not scheme or not host:
+            return AttributeSet(tuple(found)), ""
         literal = f"[{host}]" if ":" in host else host
+        number = port or DEFAULT_PORTS.get(scheme, 80)
         authority = literal if DEFAULT_PORTS.get(scheme) == number else f"{literal}:{number}"
         return AttributeSet(tuple(found)), f"{scheme}://{authority}"
 
 
-def _named(prefix: str, names: frozenset[str], message: Message, redactor: Redactor) -> Attributes:
-    headers = message.headers
+def ends_of(exchange: Exchange, ends: Endpoints, default: str) -> Attributes:
+    """Who speaks with whom: server.*, client.*, user_agent.original and network.*, as any request has. `default` is
+    the scheme whose port counts where none is given."""
+    request = exchange.request
+    headers = request.headers
+    scheme, host, port = authority_of(request, default)
+    number = port or DEFAULT_PORTS.get(scheme, 80)
+    if not host and ends.is_known:
+        host, number = (
+            (ends.local_address, ends.local_port) if exchange.serving else (ends.remote_address, ends.remote_port)
+        )
+    found: Attributes = [("server.address", host), ("server.port", number)] if host else []
+    if exchange.serving:
+        client = _forwarded_client(headers)
+        if client:
+            found.append(("client.address", client))
+        elif ends.is_known:
+            found += [("client.address", ends.remote_address), ("client.port", ends.remote_port)]
+    if "user-agent" in headers:
+        found.append(("user_agent.original", headers["user-agent"]))
+    if ends.is_known:
+        found += [
+            ("network.peer.address", ends.remote_address),
+            ("network.peer.port", ends.remote_port),
+            ("network.local.address", ends.local_address),
+            ("network.local.port", ends.local_port),
+            ("network.transport", "tcp"),
+            ("network.type", ends.network_type),
+        ]
+    return found
+
+
+def is_unknown(message: Message, name: str) -> bool:
+    """Whether a field may be there whose value was not seen (HTTP/2, joined midway)."""
+    return isinstance(message, StreamMessage) and (name in message.unknown or "" in message.unknown)
+
+
+def lacks(exchange: Exchange, *more: str) -> Attributes:
+    """What is not known of an exchange: `otelbpf.request.incomplete`, `otelbpf.response.incomplete`, and in
+    `otelbpf.unknown` the names of fields whose values could not be seen (* for one without a name), and `more`."""
+    request, response = exchange.request, exchange.response
+    found: Attributes = []
+    if request.incomplete:
+        found.append(("otelbpf.request.incomplete", request.incomplete.value))
+    if response is not None and response.incomplete:
+        found.append(("otelbpf.response.incomplete", response.incomplete.value))
+    unknown = set(more)
+    if isinstance(request, StreamMessage):
+        unknown.update(name or "*" for name in request.unknown)
+    if isinstance(response, StreamMessage):
+        unknown.update(name or "*" for name in response.unknown)
+    if unknown:
+        found.append(("otelbpf.unknown", tuple(sorted(unknown))))
+    return found
+
+
+def named(prefix: str, names: frozenset[str], headers: dict[str, str], redactor: Redactor) -> Attributes:
+    """`PREFIX.NAME` for each of the names that is there."""
     return [(f"{prefix}.{name}", (redactor.header(name, headers[name]),)) for name in sorted(names) if name in headers]
 
 
 def _served(target: str, redactor: Redactor) -> Attributes:
     if target.startswith("/") and not _NOT_PLAIN.search(target):
         return [("url.path", target)]
-    path, query = _path_and_query(target)
+    path, query = path_and_query(target)
     found: Attributes = [("url.path", redactor.path(path))] if path else []
     if query:
         found.append(("url.query", redactor.query(query)))
@@ -203,7 +256,10 @@ def _served(target: str, redactor: Redactor) -> Attributes:
 
 
 def _asked(target: str, base: str, redactor: Redactor) -> Attributes:
-    """url.full of the four forms of a target (RFC 9112 section 3.2); none for authority-form, which is no URL."""
+    """url.full of the four forms of a target (RFC 9112 section 3.2); none for authority-form, which is no URL. Where
+    `base` is not known, what of the target is known by itself."""
+    if not base:
+        return _served(target, redactor)
     if target.startswith("/"):
         if not _NOT_PLAIN.search(target):
             return [("url.full", base + target)]
@@ -217,7 +273,7 @@ def _asked(target: str, base: str, redactor: Redactor) -> Attributes:
     return [("url.full", redactor.url(full))]
 
 
-def _path_and_query(target: str) -> tuple[str, str]:
+def path_and_query(target: str) -> tuple[str, str]:
     """url.path and url.query of a target; both empty for authority-form."""
     if not target.startswith("/"):
         if "://" in target:
@@ -235,8 +291,13 @@ def _path_and_query(target: str) -> tuple[str, str]:
     return path, query
 
 
-def _authority(request: Message, scheme: str) -> tuple[str, str, int]:
-    """Scheme, host and port (0: none given) a request is for: absolute-form wins over Host (RFC 9112 section 3.2.2)."""
+def authority_of(request: Message, scheme: str) -> tuple[str, str, int]:
+    """Scheme, host and port (0: none given) a request is for: absolute-form wins over Host (RFC 9112 section 3.2.2),
+    :authority too (RFC 9113 section 8.3.1). `scheme` is that of the connection; empty is one that is not known."""
+    if isinstance(request, StreamMessage):
+        headers = request.headers
+        scheme = headers.get(":scheme") or ("" if is_unknown(request, ":scheme") else scheme)
+        return scheme, *split_authority(headers.get("host", ""))
     target = request.target
     if "://" in target and not target.startswith("/"):
         absolute, _, rest = target.partition("://")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+from typing import Any
 
 import pytest
 from opentelemetry.semconv import attributes as stable
@@ -12,7 +13,7 @@ from opentelemetry.semconv._incubating.attributes import http_attributes as incu
 from otelbpf.connections.address import parse_endpoints
 from otelbpf.events.encode import encode_endpoints
 from otelbpf.exchanges.exchange import Exchange
-from otelbpf.protocols.base import Message, Side
+from otelbpf.protocols.base import Message, Side, StreamMessage
 from otelbpf.tracing.conventions import http
 from otelbpf.tracing.redact import Redactor
 from otelbpf.tracing.span import Kind, Status
@@ -245,3 +246,54 @@ def test_named_headers_are_reported_and_their_secrets_are_not() -> None:
         "http.request.header.x-api-key": ("REDACTED",),
         "http.response.header.x-cache": ("HIT",),
     }
+
+
+def stream_exchange(*, serving: bool = True, unknown: frozenset[str] = frozenset(), **request: Any) -> Exchange:
+    fields: dict[str, Any] = {"method": "GET", "target": "/a", "headers": {"host": "h:81", ":scheme": "https"}}
+    asked = StreamMessage(
+        Side.CLIENT, 0, 10, version="2", end=10, body_size=0, stream=1, unknown=unknown, **(fields | request)
+    )
+    answer = StreamMessage(Side.SERVER, 0, 10, status=200, version="2", end=12, body_size=2, stream=1)
+    return Exchange(asked, 7, 1000, 2000, answer, 3000, 4000, serving=serving)
+
+
+def test_http_2_has_its_scheme_and_version() -> None:
+    """:scheme is what the client says it is, even where a proxy has taken the encryption off."""
+    for serving in (True, False):
+        found = attributes(stream_exchange(serving=serving))
+        assert (found["url.scheme"], found["network.protocol.version"]) == ("https", "2")
+        assert (found["server.address"], found["server.port"]) == ("h", 81)
+        assert found.get("url.full") == (None if serving else "https://h:81/a")
+        assert "otelbpf.unknown" not in found
+
+
+def test_what_is_unknown_of_http_2_is_absent_and_named() -> None:
+    """No method, no path, no URL is made up; what is known of it stays."""
+    everything = frozenset(("", ":method", ":path", ":scheme", ":authority"))
+    nothing = stream_exchange(unknown=everything, method="", target="", headers={})
+    found = attributes(nothing)
+    assert http.span_name(nothing.request) == "HTTP"
+    assert found["otelbpf.unknown"] == ("*", ":authority", ":method", ":path", ":scheme")
+    assert not {"http.request.method", "http.request.method_original", "url.path", "url.scheme"} & set(found)
+    assert (found["server.address"], found["server.port"]) == ("10.0.0.1", 8080)
+
+    client = attributes(stream_exchange(serving=False, unknown=frozenset((":authority",)), headers={":scheme": "http"}))
+    assert "url.full" not in client
+    assert (client["url.path"], client["url.scheme"]) == ("/a", "http")
+
+
+@pytest.mark.parametrize("serving", [True, False])
+def test_shared_attributes_of_http_2_follow_what_is_known(serving: bool) -> None:
+    """The same connection: first an unknown authority, then a known one, then another scheme."""
+    ends = parse_endpoints(encode_endpoints("10.0.0.1", 80, "10.0.0.2", 40000))
+    connection = http.Conversation(ends)
+    steps: list[dict[str, Any]] = [
+        {"unknown": frozenset((":authority",)), "headers": {":scheme": "http"}},
+        {"headers": {":scheme": "http"}},
+        {"headers": {":scheme": "http", "host": "h"}},
+        {"headers": {":scheme": "https", "host": "h"}},
+        {"unknown": frozenset((":method",)), "method": "", "headers": {":scheme": "https", "host": "h"}},
+    ]
+    for fields in steps:
+        made = stream_exchange(serving=serving, **fields)
+        assert attributes(made, connection) == attributes(made, http.Conversation(ends))

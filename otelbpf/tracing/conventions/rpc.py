@@ -1,0 +1,255 @@
+"""gRPC spans by the semantic conventions for RPC, release candidate of 1.44 (https://opentelemetry.io/docs/specs/semconv/rpc/grpc/).
+
+That is what opentelemetry-semantic-conventions 0.66b2 publishes: `rpc.system.name`, the fully qualified name in
+`rpc.method`, the status by its name in `rpc.response.status_code`; `rpc.system`, `rpc.service` and
+`rpc.grpc.status_code` are deprecated there, and so not used here.
+
+A status is what trailers, or a response of trailers only, say. Where none was sent, a client has the one that gRPC
+makes of what happened instead (a reset, an HTTP status), as its documents say; where it could not be seen, none is
+given, and `otelbpf.unknown` names it.
+"""
+
+from __future__ import annotations
+
+import re
+
+import msgspec
+
+from otelbpf.connections.address import Endpoints
+from otelbpf.exchanges.exchange import Exchange
+from otelbpf.protocols.base import Message, StreamMessage
+from otelbpf.tracing.conventions.http import (
+    NO_HEADERS,
+    Attribute,
+    Attributes,
+    NamedHeaders,
+    ends_of,
+    is_unknown,
+    lacks,
+    named,
+    path_and_query,
+)
+from otelbpf.tracing.redact import Redactor
+from otelbpf.tracing.span import NOTHING_SHARED, AttributeSet, AttributeValue, Kind, Status
+
+SYSTEM = "grpc"
+OTHER_METHOD = "_OTHER"
+CONTENT_TYPE = "application/grpc"
+"""What the content types of gRPC and of gRPC-Web begin with."""
+
+OK, CANCELLED, UNKNOWN, DEADLINE_EXCEEDED, UNIMPLEMENTED, UNAVAILABLE = (
+    "OK",
+    "CANCELLED",
+    "UNKNOWN",
+    "DEADLINE_EXCEEDED",
+    "UNIMPLEMENTED",
+    "UNAVAILABLE",
+)
+STATUSES = (
+    OK,
+    CANCELLED,
+    UNKNOWN,
+    "INVALID_ARGUMENT",
+    DEADLINE_EXCEEDED,
+    "NOT_FOUND",
+    "ALREADY_EXISTS",
+    "PERMISSION_DENIED",
+    "RESOURCE_EXHAUSTED",
+    "FAILED_PRECONDITION",
+    "ABORTED",
+    "OUT_OF_RANGE",
+    UNIMPLEMENTED,
+    "INTERNAL",
+    UNAVAILABLE,
+    "DATA_LOSS",
+    "UNAUTHENTICATED",
+)
+"""By number: https://github.com/grpc/grpc/blob/master/doc/statuscodes.md"""
+
+_SERVER_ERRORS = frozenset((UNKNOWN, DEADLINE_EXCEEDED, UNIMPLEMENTED, "INTERNAL", UNAVAILABLE, "DATA_LOSS"))
+"""Those that are an error to the server too; to a client all but OK are."""
+
+_OF_RESET = {
+    "NO_ERROR": "INTERNAL",
+    "PROTOCOL_ERROR": "INTERNAL",
+    "INTERNAL_ERROR": "INTERNAL",
+    "FLOW_CONTROL_ERROR": "INTERNAL",
+    "FRAME_SIZE_ERROR": "INTERNAL",
+    "COMPRESSION_ERROR": "INTERNAL",
+    "CONNECT_ERROR": "INTERNAL",
+    "REFUSED_STREAM": UNAVAILABLE,
+    "CANCEL": CANCELLED,
+    "ENHANCE_YOUR_CALM": "RESOURCE_EXHAUSTED",
+    "INADEQUATE_SECURITY": "PERMISSION_DENIED",
+}
+"""By error code of RST_STREAM: https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md, section Errors"""
+
+_OF_HTTP = {
+    400: "INTERNAL",
+    401: "UNAUTHENTICATED",
+    403: "PERMISSION_DENIED",
+    404: UNIMPLEMENTED,
+    429: UNAVAILABLE,
+    502: UNAVAILABLE,
+    503: UNAVAILABLE,
+    504: UNAVAILABLE,
+}
+"""https://github.com/grpc/grpc/blob/master/doc/http-grpc-status-mapping.md; all others are UNKNOWN."""
+
+_TIMEOUT = re.compile("([0-9]{1,8})([HMSmun])")
+_UNITS_NS = {"H": 3_600_000_000_000, "M": 60_000_000_000, "S": 1_000_000_000, "m": 1_000_000, "u": 1000, "n": 1}
+_ROUNDED_UP = 0.02
+"""How much longer than the deadline a client may say that it is: it sends few digits, rounded up."""
+_SLACK_NS = 5_000_000
+"""And how much earlier, by the time that passed between the deadline being set and the request being written."""
+
+
+class Call(msgspec.Struct, frozen=True, gc=False):
+    """What makes a span of an exchange that of a call."""
+
+    method: str
+    """rpc.method; empty where it is not known."""
+    code: str
+    """rpc.response.status_code; empty where there is none, or none that is known."""
+    status: Status
+    error_type: str
+
+    @property
+    def span_name(self) -> str:
+        """`{rpc.method}`, or the name of the system where that is not to be had."""
+        return self.method if self.method and self.method != OTHER_METHOD else SYSTEM
+
+
+def read(exchange: Exchange, kind: Kind) -> Call | None:
+    """The call that an exchange is, of gRPC or gRPC-Web; None where it is another request."""
+    request, response = exchange.request, exchange.response
+    content_type = request.headers.get("content-type")
+    if content_type is None and response is not None and is_unknown(request, "content-type"):
+        content_type = response.headers.get("content-type")
+    if content_type is None or not content_type.startswith(CONTENT_TYPE):
+        return None
+    code = _status_code(exchange, kind)
+    method = _method_of(request)
+    if not code:
+        status, error_type = (Status.ERROR, exchange.error) if exchange.error else (Status.UNSET, "")
+    elif code == OK or (kind is Kind.SERVER and code not in _SERVER_ERRORS):
+        status, error_type = Status.UNSET, ""
+    else:
+        status, error_type = Status.ERROR, code
+    # A server that does not know a method says so.
+    return Call(
+        OTHER_METHOD if method and kind is Kind.SERVER and code == UNIMPLEMENTED else method, code, status, error_type
+    )
+
+
+class Calls:
+    """The attributes of one connection's calls."""
+
+    __slots__ = ("_endpoints", "_named", "_secured", "_shaping", "_shared")
+
+    def __init__(
+        self, endpoints: Endpoints, named: NamedHeaders = NO_HEADERS, *, secured: tuple[Attribute, ...] = ()
+    ) -> None:
+        """`secured`: what is told of TLS, where the messages went through it."""
+        self._endpoints = endpoints
+        self._secured = secured
+        self._named = named
+        self._shaping: list[object] = []
+        self._shared = NOTHING_SHARED
+
+    def describe(
+        self, exchange: Exchange, call: Call, redactor: Redactor
+    ) -> tuple[tuple[tuple[str, AttributeValue], ...], AttributeSet]:
+        """The attributes of a call's own and those it shares with others of the connection."""
+        request, response = exchange.request, exchange.response
+        found: Attributes = []
+        if call.method:
+            found.append(("rpc.method", call.method))
+            if call.method == OTHER_METHOD:
+                found.append(("rpc.method_original", _method_of(request)))
+        if call.code:
+            found.append(("rpc.response.status_code", call.code))
+        found += _side("request", request)
+        if response is not None:
+            if response.status != 200 and response.status:
+                found.append(("http.response.status_code", response.status))
+            found += _side("response", response)
+            found.append(("otelbpf.time_to_first_byte_ns", exchange.response_first_ns - exchange.request_first_ns))
+        if exchange.error and exchange.error != call.error_type:
+            found.append(("otelbpf.reset", exchange.error))
+        untold = response is not None and not call.code and not exchange.error and response.status in (0, 200)
+        found += lacks(exchange, "grpc-status") if untold else lacks(exchange)
+        if call.error_type:
+            found.append(("error.type", call.error_type))
+        if self._named is not NO_HEADERS:
+            found += named("rpc.request.metadata", self._named.request, request.headers, redactor)
+            if response is not None:
+                fields = {**response.headers, **_trailers(response)}
+                found += named("rpc.response.metadata", self._named.response, fields, redactor)
+        return tuple(found), self._share(exchange)
+
+    def _share(self, exchange: Exchange) -> AttributeSet:
+        request = exchange.request
+        headers = request.headers
+        shaping: list[object] = [
+            exchange.serving,
+            request.version,
+            is_unknown(request, ":authority"),
+            *map(headers.get, _SHAPING),
+        ]
+        if shaping != self._shaping:
+            self._shaping = shaping
+            found: Attributes = [
+                ("rpc.system.name", SYSTEM),
+                ("network.protocol.name", "http"),
+                ("network.protocol.version", request.version),
+            ]
+            self._shared = AttributeSet(
+                (*found, *ends_of(exchange, self._endpoints, "https" if self._secured else "http"), *self._secured)
+            )
+        return self._shared
+
+
+_SHAPING = (":scheme", "host", "user-agent", "forwarded", "x-forwarded-for")
+
+
+def _method_of(request: Message) -> str:
+    return path_and_query(request.target)[0].removeprefix("/")
+
+
+def _side(name: str, message: Message) -> Attributes:
+    found: Attributes = []
+    if isinstance(message, StreamMessage) and message.parts >= 0:
+        found.append((f"otelbpf.rpc.{name}.messages", message.parts))
+    if message.body_size >= 0:
+        found.append((f"http.{name}.body.size", message.body_size))
+    return found
+
+
+def _status_code(exchange: Exchange, kind: Kind) -> str:
+    response = exchange.response
+    if response is not None:
+        number = _trailers(response).get("grpc-status") or response.headers.get("grpc-status")
+        if number is not None:
+            known = number.isascii() and number.isdigit() and len(number) < 3 and int(number) < len(STATUSES)
+            return STATUSES[int(number)] if known else UNKNOWN
+    if exchange.error:
+        code = _OF_RESET.get(exchange.error, "")
+        return DEADLINE_EXCEEDED if code == CANCELLED and _deadline_passed(exchange) else code
+    if response is None or kind is Kind.SERVER or response.status in (0, 200):
+        return ""
+    return _OF_HTTP.get(response.status, UNKNOWN)
+
+
+def _deadline_passed(exchange: Exchange) -> bool:
+    """A client whose deadline passes cancels the stream, and says no more than that."""
+    match = _TIMEOUT.fullmatch(exchange.request.headers.get("grpc-timeout", ""))
+    if match is None:
+        return False
+    allowed = int(match[1]) * _UNITS_NS[match[2]]
+    ended = max(exchange.request_last_ns, exchange.response_last_ns)
+    return ended - exchange.request_first_ns >= allowed * (1 - _ROUNDED_UP) - _SLACK_NS
+
+
+def _trailers(message: Message) -> dict[str, str]:
+    return message.trailers if isinstance(message, StreamMessage) else {}
