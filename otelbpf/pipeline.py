@@ -38,6 +38,14 @@ EARLY_WAIT_NS = 50_000_000
 
 # An IntFlag member's operators are calls into Python.
 _SENT = int(Flag.SENT)
+_KIND_NAMES: dict[type[Event], str] = {
+    State: "state",
+    ProcessSeen: "process",
+    Clock: "clock",
+    Identity: "identity",
+    Losses: "losses",
+    Host: "host",
+}
 
 
 class Pipeline:
@@ -129,7 +137,7 @@ class Pipeline:
                 data += 1
                 self._data(event)
             else:
-                counts[type(event).__name__.lower()] += 1
+                counts[_KIND_NAMES[type(event)]] += 1
                 self._others[type(event)](event)
         if data:
             counts["data"] += data

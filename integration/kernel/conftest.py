@@ -34,9 +34,10 @@ def do(worker: ProcessPoolExecutor) -> Run:
     return do
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def recorders() -> Iterator[dict[str, Recorder]]:
-    """Those without filters, by tier: compiling takes its time where the processor is emulated."""
+    """Those without filters, by tier: compiling takes its time where the processor is emulated. They end with this
+    folder's tests: they keep every record of the host, gigabytes of them under the loads that follow."""
     made: dict[str, Recorder] = {}
     yield made
     for recorder in made.values():

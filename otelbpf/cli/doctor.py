@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import sys
+from typing import Final
+
 import click
 import msgspec
+
+_WIDTH: Final = 500
 
 
 @click.command()
@@ -25,7 +30,8 @@ def doctor(as_json: bool) -> int:
     from rich.console import Console  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
 
-    console = Console()
+    # What goes to a file or another program is not broken into lines.
+    console = Console() if sys.stdout.isatty() else Console(width=_WIDTH)
     table = Table(box=None, show_header=False)
     for feature in found:
         mark = "[green]yes[/]" if feature.works else "[red]no[/]" if feature.needed else "[yellow]no[/]"
@@ -34,7 +40,10 @@ def doctor(as_json: bool) -> int:
     for tier in techniques:
         mark = "[green]yes[/]" if tier.works else "[yellow]no[/]" if works else "[red]no[/]"
         table.add_row(mark, f"{tier.name} tier", "; ".join(filter(None, [tier.found, tier.remedy])))
-    console.print(table)
+    with console.capture() as printed:
+        console.print(table)
+    for line in printed.get().splitlines():
+        click.echo(line.rstrip())
     best = next((tier.name for tier in techniques if tier.works), None)
     console.print(f"This host can be traced, by the {best} tier." if best else "This host cannot be traced.")
     return 0 if works else 1

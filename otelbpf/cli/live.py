@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 
 from otelbpf.cli.filters import matcher
 from otelbpf.config.settings import Settings
 from otelbpf.errors import PrivilegeError
+from otelbpf.sources.features import WITHOUT_KPROBES, surroundings
 from otelbpf.sources.listeners import count_services
 from otelbpf.sources.live import LiveSource
 from otelbpf.sources.privileges import BPF, KEPT, KEPT_FOR_TLS, NAMES, PERFMON, SYS_ADMIN, drop_privileges, has
+from otelbpf.telemetry.log import logger
 
 _NEEDED = ((BPF, "load the probes"), (PERFMON, "attach them"))
 _REMEDY = "run as root, for example with sudo; otelbpf doctor says more"
@@ -55,13 +58,25 @@ def settle(settings: Settings) -> None:
         drop_privileges(KEPT_FOR_TLS if settings.capture.tls else KEPT)
 
 
+def tell_limits(source: LiveSource) -> None:
+    """Log what tracing goes on without, what that costs, and what helps."""
+    log = logger()
+    if source.passed_over:
+        log.info("capture.fallback", tier=source.tier, because=source.passed_over, costs=WITHOUT_KPROBES)
+    if source.tls_refused:
+        log.warning("capture.limited", because=source.tls_refused, costs="TLS is not looked into")
+    for feature in surroundings():
+        if not feature.works:
+            log.warning("capture.limited", because=feature.found, costs=feature.costs, remedy=feature.remedy)
+
+
 def ready_line(source: LiveSource, **more: str) -> str:
     """What is attached, and how many services it will see: key=value, parted by blanks."""
     told = {
         "tier": source.tier,
         "probes": str(len(source.probes)),
         "libraries": str(source.libraries),
-        "services": str(count_services()),
+        "services": str(count_services(but=os.getpid())),
         **more,
     }
     return "ready " + " ".join(f"{name}={value}" for name, value in told.items())

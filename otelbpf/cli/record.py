@@ -30,18 +30,21 @@ def record(file: str, overwrite: bool, config_file: str | None, **options: Any) 
         raise click.UsageError(f"{file} holds something; choose another file, or say --overwrite")
     # Imported here: nobody waits for them who asks for --help.
     from otelbpf.cli.collect import collect  # noqa: PLC0415
-    from otelbpf.cli.live import open_live, ready_line, settle  # noqa: PLC0415
+    from otelbpf.cli.live import open_live, ready_line, settle, tell_limits  # noqa: PLC0415
     from otelbpf.cli.signals import Signals  # noqa: PLC0415
     from otelbpf.events.capture import CaptureWriter  # noqa: PLC0415
     from otelbpf.telemetry.log import configure  # noqa: PLC0415
 
     configure(level=settings.log.level)
-    with Signals() as signals, closing(open_live(settings)) as source, CaptureWriter(file) as writer:
-        settle(settings)
-        signals.stops(source.stop)
-        click.echo(ready_line(source), err=True)
-        seconds = settings.capture.duration_seconds
+    with Signals() as signals, closing(open_live(settings)) as source:
+        writer = CaptureWriter(file)
         try:
-            collect(source, take=writer.write, stop=source.stop, duration_seconds=seconds)
+            with writer:
+                tell_limits(source)
+                settle(settings)
+                signals.stops(source.stop)
+                click.echo(ready_line(source), err=True)
+                seconds = settings.capture.duration_seconds
+                collect(source, take=writer.write, stop=source.stop, duration_seconds=seconds)
         finally:
             click.echo(f"{file}: {writer.records:,} records, {writer.bytes:,} bytes", err=True)

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from otelbpf.cli.options import load_settings, replay_options
+from otelbpf.errors import ExportError
 
 
 @click.command()
@@ -40,3 +41,9 @@ def replay(file: str, config_file: str | None, **options: Any) -> None:
         exporters = start_exporters(loaded, ledger, files=files, can_wait=True)
         signals.stops(source.stop)
         trace(source, loaded.settings, ledger=ledger, exporters=exporters, stop=source.stop)
+    for name, account in ledger.exports.items():
+        if lost := account.lost.total():
+            raise ExportError(
+                f"{lost:,} of {account.accepted:,} spans given to {name} were not exported",
+                "the warnings say why; replay again when that is mended",
+            )

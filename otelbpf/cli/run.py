@@ -39,7 +39,7 @@ def run(config_file: str | None, **options: Any) -> None:
     loaded = load_settings(config_file, options)
     # Imported here: nobody waits for them who asks for --help.
     from otelbpf.cli.ahead import ImportAhead  # noqa: PLC0415
-    from otelbpf.cli.live import open_live, ready_line, settle  # noqa: PLC0415
+    from otelbpf.cli.live import open_live, ready_line, settle, tell_limits  # noqa: PLC0415
     from otelbpf.cli.signals import Signals  # noqa: PLC0415
     from otelbpf.telemetry.ledger import Ledger  # noqa: PLC0415
 
@@ -52,6 +52,7 @@ def run(config_file: str | None, **options: Any) -> None:
         from otelbpf.telemetry.log import configure  # noqa: PLC0415
 
         configure(level=settings.log.level)
+        tell_limits(source)
         files = open_files(settings)
         settle(settings)
         exporters = start_exporters(loaded, ledger, files=files, can_wait=False)

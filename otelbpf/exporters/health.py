@@ -163,7 +163,9 @@ def _listen(address: str) -> socket.socket:
         family, _, _, _, place = socket.getaddrinfo(host, int(port), type=socket.SOCK_STREAM)[0]
         listener = socket.create_server(place[:2], family=family, backlog=_MAX_CONNECTIONS)
     except OSError as error:
-        what = "the port is taken" if error.errno == errno.EADDRINUSE else (error.strerror or str(error)).lower()
+        # Python adds the address to the kernel's words, which stands in this line already.
+        told = (error.strerror or str(error)).partition(" (while ")[0]
+        what = "the port is taken" if error.errno == errno.EADDRINUSE else told.lower()
         raise ExportError(f"cannot listen on {address}: {what}", remedy) from None
     listener.setblocking(False)
     return listener

@@ -19,6 +19,8 @@ from otelbpf.sources.offsets import defines
 
 _TRIAL_RING_BYTES: Final = 1 << 16
 _TRIAL_SOCKETS: Final = 1024
+WITHOUT_KPROBES: Final = "a sent record's time is that of the call's end"
+"""What the tracepoint tier tells less exactly."""
 _FIRST_PID_NAMESPACE: Final = 0xEFFFFFFC
 """PROC_PID_INIT_INO: the inode number the kernel gives to the namespace it starts with."""
 
@@ -64,7 +66,7 @@ def features() -> list[Feature]:
         _feature(
             "kprobes",
             _kprobes,
-            "no kprobe tier: a sent record's time is that of the call's end",
+            f"no kprobe tier: {WITHOUT_KPROBES}",
             "needs a kernel built with CONFIG_KPROBE_EVENTS, and tracefs",
         ),
         _feature("tracefs", _tracefs, "no kprobe tier", "mount -t tracefs tracefs /sys/kernel/tracing"),
@@ -75,6 +77,17 @@ def features() -> list[Feature]:
             "needs Linux 6.3",
         ),
         _feature("saved registers", _saved_registers, "no tracepoint tier: kprobes are needed", "needs Linux 5.15"),
+        *surroundings(),
+        _feature("cgroup v2", _cgroups, "no --cgroup filter", "mount -t cgroup2 cgroup2 /sys/fs/cgroup"),
+        _feature("compiled probes", _jit, "each probe costs several times more", "sysctl net.core.bpf_jit_enable=1"),
+        _feature("lockdown", _lockdown, "the kernel refuses to let probes read memory", "boot with lockdown=integrity"),
+    ]
+
+
+def surroundings() -> list[Feature]:
+    """What the kernel does not need, but whoever reads what the probes deliver: quick to see, and worth a word at each
+    start."""
+    return [
         _feature(
             "processes",
             _processes,
@@ -87,9 +100,6 @@ def features() -> list[Feature]:
             "pids are those of the host: processes cannot be looked up here, and the collector traces itself",
             "start the container with --pid=host",
         ),
-        _feature("cgroup v2", _cgroups, "no --cgroup filter", "mount -t cgroup2 cgroup2 /sys/fs/cgroup"),
-        _feature("compiled probes", _jit, "each probe costs several times more", "sysctl net.core.bpf_jit_enable=1"),
-        _feature("lockdown", _lockdown, "the kernel refuses to let probes read memory", "boot with lockdown=integrity"),
     ]
 
 
@@ -99,9 +109,9 @@ def tiers() -> list[Tier]:
 
 
 def _tier(name: str) -> Tier:
-    if name == "kprobe" and not kprobes.supported():
-        return Tier(name, False, "this kernel has no kprobes", "")
     try:
+        if name == "kprobe":
+            kprobes.require()
         with Attachment(tier=name, ring_bytes=_TRIAL_RING_BYTES, max_sockets=_TRIAL_SOCKETS) as attachment:
             return Tier(name, True, f"{len(attachment.probes)} probes attached", "")
     except OtelbpfError as error:
@@ -113,6 +123,10 @@ def _feature(name: str, attempt: Callable[[], str], costs: str, remedy: str, *, 
         return Feature(name, True, attempt(), costs, "", needed)
     except OtelbpfError as error:
         return Feature(name, False, error.problem, costs, error.remedy or remedy, needed)
+    except PermissionError as error:
+        return Feature(
+            name, False, error.strerror or str(error), costs, "run as root, or with CAP_BPF and CAP_PERFMON", needed
+        )
     except OSError as error:
         return Feature(name, False, error.strerror or str(error), costs, remedy, needed)
 
@@ -141,7 +155,7 @@ def _type_information() -> str:
 def _compiler() -> str:
     # Importing it here would keep its memory; the tiers below try it for real, in a process of its own.
     for folder in ("/usr/lib/python3/dist-packages/bcc", "/usr/lib/python3/site-packages/bcc"):
-        if Path(folder).is_dir():
+        if Path(folder, "__init__.py").is_file():
             return folder
     raise OtelbpfError("BCC's Python module is not installed")
 
@@ -152,8 +166,7 @@ def _raw_tracepoints() -> str:
 
 
 def _kprobes() -> str:
-    if not kprobes.supported():
-        raise OtelbpfError("this kernel has none")
+    kprobes.require()
     with trial.program(trial.KPROBE) as program:
         kprobes.attempt(program, "tcp_sendmsg")
     return "attached to tcp_sendmsg"

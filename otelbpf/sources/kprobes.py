@@ -17,7 +17,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
-from otelbpf.errors import KernelError, PrivilegeError
+from otelbpf.errors import KernelError, OtelbpfError, PrivilegeError
 
 RETURNS_AT_ONCE: Final = 4096
 """What the kernel permits at most (KRETPROBE_MAXACTIVE_MAX)."""
@@ -34,9 +34,13 @@ _libc.syscall.restype = ctypes.c_long
 
 
 def tracefs() -> Path:
-    """Where tracefs is mounted; mounts it where it is not."""
+    """Where tracefs is mounted; mounts it where it is not. Raises KernelError or PrivilegeError."""
     for folder in _TRACEFS:
-        if (folder / "events").is_dir():
+        try:
+            mounted = (folder / "events").is_dir()
+        except PermissionError:
+            raise PrivilegeError(f"{folder} may not be read", "run as root, or with CAP_DAC_READ_SEARCH") from None
+        if mounted:
             return folder
     folder = _TRACEFS[0]
     if _libc.mount(b"tracefs", str(folder).encode(), b"tracefs", 0, None):
@@ -46,12 +50,13 @@ def tracefs() -> Path:
     return folder
 
 
-def supported() -> bool:
-    """Whether this kernel lets kprobes be made."""
-    try:
-        return (tracefs() / "kprobe_events").exists()
-    except KernelError:
-        return False
+def require() -> None:
+    """Raises KernelError where this kernel lets no kprobes be made, PrivilegeError where only this process may not."""
+    if not (tracefs() / "kprobe_events").exists():
+        raise KernelError(
+            "this kernel has no kprobes",
+            "needs a kernel built with CONFIG_KPROBE_EVENTS, or --tier tracepoint (Linux 6.3)",
+        )
 
 
 def has_function(name: str) -> bool:
@@ -129,7 +134,7 @@ def remove(events: Iterable[str], *, folder: Path | None = None) -> None:
 def remove_abandoned(*, folder: Path | None = None, proc: Path = Path("/proc")) -> list[str]:
     """Remove what collectors that ended without cleaning up have left; the events removed."""
     abandoned = []
-    with contextlib.suppress(OSError, KernelError):
+    with contextlib.suppress(OSError, OtelbpfError):
         folder = folder or tracefs()
         for line in _lines(folder / "kprobe_events"):
             match = _EVENT.match(line)

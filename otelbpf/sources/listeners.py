@@ -10,9 +10,10 @@ _LISTEN = "0A"
 """TCP_LISTEN in the column `st` of proc_net_tcp(5)"""
 
 
-def count_services(proc: Path = Path("/proc")) -> int:
+def count_services(proc: Path = Path("/proc"), *, but: int = 0) -> int:
     """How many services listen for TCP: the processes that share a listening socket (a master and its workers) are
-    one. Sockets whose owner may not be read are nobody's; processes that end meanwhile are passed over."""
+    one, process `but` is none. Sockets whose owner may not be read are nobody's; processes that end meanwhile
+    are passed over."""
     unclaimed = _listening_inodes(proc)
     owners = 0
     for pid in _pids(proc):  # in ascending order: a socket's oldest holder is its service
@@ -20,7 +21,7 @@ def count_services(proc: Path = Path("/proc")) -> int:
             break
         held = unclaimed.intersection(_socket_inodes(proc / str(pid) / "fd"))
         if held:
-            owners += 1
+            owners += pid != but
             unclaimed -= held
     return owners
 

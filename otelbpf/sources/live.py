@@ -195,13 +195,14 @@ class LiveSource:
         return tuple(counts)
 
     def _attach(self, tier: str, ring_bytes: int, max_sockets: int, tls: bool, probes: Path | None) -> Attachment:
-        wanted = [tier] if tier != "auto" else ["kprobe", "tracepoint"] if kprobes.supported() else ["tracepoint"]
-        for name in wanted[:-1]:
+        if tier == "auto":
             try:
-                return Attachment(tier=name, ring_bytes=ring_bytes, max_sockets=max_sockets, tls=tls, probes=probes)
+                kprobes.require()
+                return Attachment(tier="kprobe", ring_bytes=ring_bytes, max_sockets=max_sockets, tls=tls, probes=probes)
             except OtelbpfError as error:
-                self.passed_over = f"{name} tier: {error.problem}"
-        return Attachment(tier=wanted[-1], ring_bytes=ring_bytes, max_sockets=max_sockets, tls=tls, probes=probes)
+                self.passed_over = error.problem
+                tier = "tracepoint"
+        return Attachment(tier=tier, ring_bytes=ring_bytes, max_sockets=max_sockets, tls=tls, probes=probes)
 
     def _find_targets(self) -> Targets | None:
         """Where to read plain text; whatever stands in the way is no reason not to trace the rest."""

@@ -152,12 +152,14 @@ def load(order: Order) -> tuple[Loaded, list[int]]:
     """Compile, load and attach; names and descriptors in the same order."""
     if platform.machine() != "x86_64":
         raise KernelError(f"the probes do not know {platform.machine()} processors", "only x86_64 is supported")
+    kprobe_tier = order.tier == "kprobe"
+    if kprobe_tier:
+        kprobes.require()
     bcc = import_bcc()
     module = _compile(bcc, order)
     tables = {name: _map_descriptor(bcc, module, name) for name in MAPS}
     attached: list[tuple[str, int]] = []
     events: list[str] = []
-    kprobe_tier = order.tier == "kprobe"
     kind = bcc.BPF.KPROBE if kprobe_tier else bcc.BPF.RAW_TRACEPOINT
     telling = _load_program(module, _TELLING, kind)
     maps.update(tables["telling"], bytes(4), telling.to_bytes(4, "little"))
@@ -257,12 +259,21 @@ def _load_program(module: Any, name: str, kind: int) -> int:
 def _attach_raw_tracepoint(bcc: Any, program: int, tracepoint: str) -> int:
     descriptor = bcc.lib.bpf_attach_raw_tracepoint(program, tracepoint.encode())
     if descriptor < 0:
-        number = ctypes.get_errno()
-        raise KernelError(
-            f"the kernel has no tracepoint {tracepoint} ({os.strerror(number)})",
-            "sock_send_length needs Linux 6.3; on older kernels use --tier kprobe",
-        )
+        raise refusal(tracepoint, ctypes.get_errno())
     return int(descriptor)
+
+
+def refusal(tracepoint: str, number: int) -> KernelError:
+    """Why a program could not be attached to a tracepoint, and what helps."""
+    if number == errno.EMFILE:
+        return KernelError("too many open files for the probes", "raise the limit: ulimit -n 1024")
+    if number == errno.ENOENT and tracepoint in dict(_TRACEPOINTS).values():
+        return KernelError(
+            f"the kernel has no tracepoint {tracepoint}", "needs Linux 6.3, or --tier kprobe before that"
+        )
+    return KernelError(
+        f"the kernel refuses a program at its tracepoint {tracepoint} ({os.strerror(number)})", "run otelbpf doctor"
+    )
 
 
 if __name__ == "__main__":

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from pathlib import Path
 
 from otelbpf.errors import CaptureError
@@ -17,6 +19,9 @@ _COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd", b"\x04\x22
 def open_replay(path: str | Path) -> Source:
     """The source over a capture file, a pcap or a pcapng file. Raises CaptureError where it is none of them."""
     try:
+        # It is read twice, from its beginning. Opening a pipe would wait for who writes to it.
+        if stat.S_ISFIFO(os.stat(path).st_mode):
+            raise CaptureError(f"{path} is a pipe", "write what comes through it to a file, and replay that")
         with open(path, "rb") as file:
             head = file.read(len(capture.MAGIC))
     except OSError as error:

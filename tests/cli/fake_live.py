@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 
 from otelbpf.cli import live, main
 from otelbpf.errors import KernelError, PrivilegeError
+from otelbpf.sources.features import Feature
 from tests.fake_kernel import FakeKernel
 
 REQUESTS = 23
@@ -22,6 +23,7 @@ class FakeLive:
     tier = "tracepoint"
     libraries = 1
     tls_refused = ""
+    passed_over = ""
     probes = ("inet_sock_set_state:on_state", "sock_send_length:on_send_length")
 
     def __init__(self, **settings: object) -> None:
@@ -29,6 +31,8 @@ class FakeLive:
         self._wrong = os.environ.get("FAKE_LIVE", "")
         if self._wrong == "unprivileged":
             raise PrivilegeError("the kernel refuses to create BPF maps", "run as root")
+        if self._wrong == "limited":
+            self.passed_over = "this kernel has no kprobes"
         if self._wrong == "slow":
             time.sleep(30)
         told = {name: value for name, value in settings.items() if isinstance(value, str | int | tuple | list)}
@@ -66,5 +70,7 @@ class FakeLive:
 
 if __name__ == "__main__":
     live.__dict__["LiveSource"] = FakeLive
+    limited = [Feature("processes", False, "CAP_SYS_PTRACE missing", "no names", "run as root", False)]
+    live.__dict__["surroundings"] = lambda: limited if os.environ.get("FAKE_LIVE") == "limited" else []
     live.__dict__["has"] = lambda capability: True  # a kernel made of Python asks for none
     main.main()

@@ -51,6 +51,18 @@ def test_a_host_that_cannot(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "tried; upgrade" in output
 
 
+def test_a_line_a_feature_where_nobody_looks_at_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    lacks = Feature(
+        "saved registers", False, "not permitted " * 9, "no tracepoint tier " * 9, "needs Linux 5.15", False
+    )
+    monkeypatch.setitem(globals(), "FEATURES", [lacks])
+
+    _, output = ask(monkeypatch, True)
+
+    assert len(output.splitlines()) == 4
+    assert [line for line in output.splitlines() if line != line.rstrip()] == []
+
+
 def test_as_json(monkeypatch: pytest.MonkeyPatch) -> None:
     status, output = ask(monkeypatch, True, "--json")
     answer = json.loads(output)

@@ -186,6 +186,46 @@ def test_filters_and_limits_reach_the_kernel() -> None:
     }
 
 
+@pytest.mark.parametrize("command", ["run", "record"])
+def test_what_it_goes_on_without_is_told_before_it_is_ready(command: str, tmp_path: Path) -> None:
+    arguments = [str(tmp_path / "out.cap")] if command == "record" else ["--listen", "off", "--export", "none"]
+
+    result = otelbpf(command, *arguments, "--duration", "10ms", module=FAKE_LIVE, FAKE_LIVE="limited")
+
+    _, fallback, limited, ready = result.stderr.splitlines()[:4]
+    assert {**json.loads(fallback), "timestamp": ""} == {
+        "tier": "tracepoint",
+        "because": "this kernel has no kprobes",
+        "costs": "a sent record's time is that of the call's end",
+        "event": "capture.fallback",
+        "level": "info",
+        "timestamp": "",
+    }
+    assert {**json.loads(limited), "timestamp": ""} == {
+        "because": "CAP_SYS_PTRACE missing",
+        "costs": "no names",
+        "remedy": "run as root",
+        "event": "capture.limited",
+        "level": "warning",
+        "timestamp": "",
+    }
+    assert ready.startswith("ready ")
+
+
+def test_a_replay_whose_spans_go_nowhere_fails(tmp_path: Path) -> None:
+    capture = tmp_path / "out.cap"
+    otelbpf("record", capture, "--duration", "10ms", module=FAKE_LIVE)
+
+    nowhere = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1", "OTELBPF_EXPORT_SHUTDOWN_SECONDS": "100ms"}
+    result = otelbpf("replay", capture, **nowhere)
+
+    assert result.returncode == 1
+    assert result.stderr.splitlines()[-1] == (
+        f"otelbpf: error: {REQUESTS} of {REQUESTS} spans given to otlp were not exported; "
+        "the warnings say why; replay again when that is mended"
+    )
+
+
 def test_a_recording_replays_to_the_same_spans(tmp_path: Path) -> None:
     capture = tmp_path / "out.cap"
 
@@ -193,7 +233,8 @@ def test_a_recording_replays_to_the_same_spans(tmp_path: Path) -> None:
     replayed = otelbpf("replay", capture, "--export", "file:-")
 
     assert recorded.returncode == 0
-    assert recorded.stderr.splitlines()[-2].startswith(f"{capture}: ")
+    (told,) = (line for line in recorded.stderr.splitlines() if line.startswith(f"{capture}: "))
+    assert told.endswith(f" records, {capture.stat().st_size:,} bytes")
     assert replayed.returncode == 0
     assert len(_spans(replayed.stdout)) == REQUESTS
     assert BALANCED in replayed.stderr

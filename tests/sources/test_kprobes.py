@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from otelbpf.errors import KernelError, PrivilegeError
 from otelbpf.sources import kprobes
 
 EVENTS = """\
@@ -56,3 +57,31 @@ def test_what_a_killed_collector_left_is_removed_and_nothing_else(tracefs: Path)
 def test_a_kernel_without_kprobes_has_nothing_to_remove(tmp_path: Path) -> None:
     assert kprobes.remove_abandoned(folder=tmp_path) == []
     assert kprobes.missed(["otelbpf_11_5/tcp_sendmsg_p"], folder=tmp_path) == 0
+
+
+def test_what_keeps_kprobes_from_being_made_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "events").mkdir()
+    monkeypatch.setattr(kprobes, "_TRACEFS", (tmp_path,))
+    with pytest.raises(KernelError, match=r"^this kernel has no kprobes; "):
+        kprobes.require()
+
+    (tmp_path / "kprobe_events").touch()
+    kprobes.require()
+
+
+def test_a_tracefs_that_may_not_be_read_is_a_lack_of_rights(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Closed:
+        def __truediv__(self, name: str) -> Closed:
+            return self
+
+        def is_dir(self) -> bool:
+            raise PermissionError(13, "Permission denied")
+
+        def __str__(self) -> str:
+            return "/sys/kernel/tracing"
+
+    monkeypatch.setattr(kprobes, "_TRACEFS", (Closed(),))
+    with pytest.raises(PrivilegeError) as caught:
+        kprobes.require()
+    assert str(caught.value) == "/sys/kernel/tracing may not be read; run as root, or with CAP_DAC_READ_SEARCH"
+    assert kprobes.remove_abandoned() == []

@@ -62,4 +62,5 @@ def test_this_very_process_counts_while_it_listens(tmp_path: Path) -> None:
     assert count_services(tmp_path) == 0
     with socket.create_server(("127.0.0.1", 0)):
         assert count_services(tmp_path) == 1
+        assert count_services(tmp_path, but=os.getpid()) == 0
     assert count_services(tmp_path) == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -92,6 +93,9 @@ def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
     """Missing, or a folder."""
     with pytest.raises(CaptureError, match=r"cannot read .*/none: No such file or directory; check the path"):
         open_replay(tmp_path / "none")
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(CaptureError, match=r"pipe is a pipe; write what comes through it to a file, and replay that"):
+        open_replay(tmp_path / "pipe")
     with pytest.raises(CaptureError, match="Is a directory"):
         open_replay(tmp_path)
 
