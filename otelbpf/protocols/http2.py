@@ -58,7 +58,9 @@ class Http2(Flow):
     def may_be_answered(self, stream: int) -> bool:
         """The response to an open request has not begun, or it was among what was lost."""
         asked = self._asked.get(stream)
-        return asked is not None and asked.answer_losses != self._server.losses
+        if asked is None:
+            return False
+        return asked.answer_losses != self._server.losses or self._server.step is Flow._seek
 
     def needed_from(self, side: Side) -> int:
         """See `base.Parser`. The time of a message's begin is to be taken when it is announced; after that, only that

@@ -4,8 +4,7 @@
     any ──► seek ──► frames                                the framing was lost, or its beginning was never seen
     any ──► over                                           closed, or given up
 
-The meaning of a header block follows from its side and its stream: the client's first one is the request, the server's
-first one that is final the response, the second one of either side its trailers (RFC 9113 section 8.1).
+What they mean is told in `http2_blocks` and `http2_streams`; content (DATA) is counted here.
 """
 
 from __future__ import annotations
@@ -15,16 +14,18 @@ from typing import Final
 from otelbpf.protocols import http2_frames as h2
 from otelbpf.protocols.base import Message, ProtocolError, Side
 from otelbpf.protocols.hpack_decode import Decoder
+from otelbpf.protocols.http2_blocks import Blocks
 from otelbpf.protocols.http2_half import Frame, Half
 from otelbpf.protocols.http2_seek import begins_with_frames
-from otelbpf.protocols.http2_streams import Streams
 
 MAX_SOUGHT: Final = 1000
 """Pieces without a frame boundary after which it is looked for no more."""
+STREAMS_AHEAD: Final = 20_000
+"""How much higher than any that was seen the number of a stream may be that is believed where frames are sought."""
 
 
-class Flow(Streams):
-    """Cuts each side's bytes into frames; what they mean is `Streams`'s."""
+class Flow(Blocks):
+    """Cuts each side's bytes into frames; what they mean is `Blocks`'s."""
 
     __slots__ = ()
 
@@ -64,9 +65,13 @@ class Flow(Streams):
 
     def _seek(self, half: Half, data: bytes, at: int, out: list[Message]) -> int:
         """The next boundary is where a piece begins with frames and nothing else is likely."""
-        if at == 0 and begins_with_frames(data):
+        newest = h2.LARGEST_STREAM
+        if self._client.losses == 0:
+            newest = self._client.last_stream + STREAMS_AHEAD
+        if at == 0 and begins_with_frames(data, newest=newest):
             half.step = Flow._frames
             half.sought = 0
+            half.losses += 1  # what was passed over since the loss is lost too
             return 0
         half.sought += 1
         if half.sought > MAX_SOUGHT:
@@ -187,3 +192,68 @@ class Flow(Streams):
             self._end_content(half, frame, out)
         elif frame.kind in h2.KEPT:
             self._take(half, frame.kind, frame.flags, frame.stream, bytes(frame.payload), out)
+
+    # -- content ---------------------------------------------------------------------------------------------------
+
+    def _data(self, half: Half, data: bytes, at: int, end: int, flags: int, stream: int, out: list[Message]) -> None:
+        """A DATA frame that lies in one piece."""
+        opened = half.open.get(stream) or self._headless(half, stream, out)
+        if opened is None:
+            return
+        if flags & h2.PADDED:
+            at, end = _unpadded(data, at, end)
+        if opened.body_size >= 0:
+            opened.body_size += end - at
+        if opened.parts is not None:
+            opened.parts.feed(data, at, end)
+        if flags & h2.END_STREAM:
+            self._end(half, stream, opened, half.end, out)
+
+    def _begin_content(self, half: Half, frame: Frame, out: list[Message]) -> None:
+        """A DATA frame begins that does not lie in one piece."""
+        if frame.flags & h2.PADDED:
+            if not frame.length:
+                raise ProtocolError("a padded frame is empty")
+            frame.padding = -1
+        if frame.stream not in half.open:
+            self._headless(half, frame.stream, out)
+
+    def _content(self, half: Half, frame: Frame, data: bytes, at: int, end: int) -> None:
+        """The next bytes of such a frame."""
+        come = frame.length - frame.left
+        if frame.padding < 0 and not come:
+            frame.padding = data[at] + 1
+            if frame.padding > frame.length:
+                raise ProtocolError("more padding than payload")
+        opened = half.open.get(frame.stream)
+        if opened is not None and opened.parts is not None:
+            first, behind = frame.content(come, come + end - at)
+            opened.parts.feed(data, at + first - come, at + behind - come)
+
+    def _miss_content(self, half: Half, frame: Frame, count: int) -> None:
+        """So many of its bytes were not seen."""
+        opened = half.open.get(frame.stream)
+        if opened is not None and opened.parts is not None:
+            come = frame.length - frame.left
+            first, behind = frame.content(come, come + count)
+            opened.parts.skip(behind - first)
+
+    def _end_content(self, half: Half, frame: Frame, out: list[Message]) -> None:
+        """It is over; what is left of it will not be seen."""
+        opened = half.open.get(frame.stream)
+        if opened is None:
+            return
+        if frame.padding < 0:
+            opened.body_size = -1
+            opened.parts = None
+        elif opened.body_size >= 0:
+            first, behind = frame.content(0, frame.length - frame.left)
+            opened.body_size += behind - first
+        if frame.flags & h2.END_STREAM and not frame.left:
+            self._end(half, frame.stream, opened, half.end, out)
+
+
+def _unpadded(data: bytes, at: int, end: int) -> tuple[int, int]:
+    if at == end or data[at] >= end - at:
+        raise ProtocolError("more padding than payload")
+    return at + 1, end - data[at]

@@ -1,4 +1,4 @@
-"""What the frames of an HTTP/2 conversation mean: messages that begin and end on streams.
+"""The streams of an HTTP/2 conversation, and the messages that begin and end on them.
 
 Decisions where the road leaves a choice:
 
@@ -22,31 +22,26 @@ from itertools import islice
 from typing import Final
 
 from otelbpf.protocols import http2_frames as h2
-from otelbpf.protocols.base import Incomplete, Message, ProtocolError, Side, StreamMessage
-from otelbpf.protocols.http2_grpc import Parts
-from otelbpf.protocols.http2_half import Block, Frame, Half, Open
+from otelbpf.protocols.base import Incomplete, Message, StreamMessage
+from otelbpf.protocols.http2_half import Half, Open
 from otelbpf.protocols.http2_head import Head, read_head
 
 REFUSED_STREAM: Final = 7
 """RFC 9113 section 7."""
 
-_CLIENT: Final = Side.CLIENT
-_SERVER: Final = Side.SERVER
 _CLOSED: Final = Incomplete.CLOSED
 _NONE: Final = Incomplete.NONE
-_BEYOND: Final = Incomplete.HEAD_BEYOND_LIMIT
+BEYOND: Final = Incomplete.HEAD_BEYOND_LIMIT
 _UNKNOWN_SIZE: Final = Incomplete.BODY_SIZE_UNKNOWN
 _NUMBER: Final = 4
-_PROMISED: Final = 4
-_PRIORITY: Final = 5
 _SETTING: Final = 6
-_UNSEEN: Final = read_head({}, unnamed=True, beyond=True)
+UNSEEN: Final = read_head({}, unnamed=True, beyond=True)
 _number: Final = struct.Struct(">L").unpack_from
 _setting: Final = struct.Struct(">HL").iter_unpack
 
 
 class Streams:
-    """Takes whole frames; where they begin and end is `Flow`'s."""
+    """What is open, and how it ends; how it begins is told in header blocks (see `http2_blocks`)."""
 
     __slots__ = ("_asked", "_call", "_client", "_early", "_head_limit", "_max_streams", "_server", "evicted")
 
@@ -61,112 +56,7 @@ class Streams:
         self.evicted = 0
         """Streams that were given up because too many were open."""
 
-    def _take(self, half: Half, kind: int, flags: int, stream: int, payload: bytes, out: list[Message]) -> None:
-        """A frame of one of the types in `KEPT`; `payload` is shorter than the frame says if its end was not seen."""
-        if kind == h2.HEADERS:
-            self._headers(half, flags, stream, payload, 0, out)
-        elif kind == h2.RST_STREAM:
-            self._reset(half, stream, payload, out)
-        elif kind == h2.CONTINUATION:
-            self._continue(half, flags, payload, out)
-        elif kind == h2.SETTINGS:
-            self._set(half, flags, payload)
-        elif kind == h2.GOAWAY:
-            self._go_away(half, payload, out)
-        else:
-            self._promise(half, flags, stream, payload, out)
-
-    # -- header blocks ---------------------------------------------------------------------------------------------
-
-    def _headers(self, half: Half, flags: int, stream: int, payload: bytes, promised: int, out: list[Message]) -> None:
-        before = _PROMISED if promised else _PRIORITY if flags & h2.WITH_PRIORITY else 0
-        fragment, cut = _fragment(payload, flags, half.end - half.begin - h2.HEADER_SIZE, before)
-        if flags & h2.END_HEADERS:
-            head = half.decoder.decode_cut(fragment) if cut else half.decoder.decode(fragment)
-            self._block(half, stream, head, half.begin, bool(flags & h2.END_STREAM), promised, out)
-        else:
-            block = half.block = Block(stream, half.begin, ends=bool(flags & h2.END_STREAM), promised=promised)
-            self._gather(block, fragment, cut=cut)
-
-    def _promise(self, half: Half, flags: int, stream: int, payload: bytes, out: list[Message]) -> None:
-        if half is self._client:
-            raise ProtocolError("a client promises a push")
-        at = 1 if flags & h2.PADDED else 0
-        if len(payload) < at + _PROMISED:  # not seen: for which stream does not matter to the table
-            promised = h2.LARGEST_STREAM - 1
-        else:
-            promised = _number(payload, at)[0] & h2.LARGEST_STREAM
-        if promised & 1 or not promised:
-            raise ProtocolError(f"stream {promised} is not a server's to promise")
-        self._headers(half, flags & (h2.END_HEADERS | h2.PADDED), stream, payload, promised, out)
-
-    def _continue(self, half: Half, flags: int, payload: bytes, out: list[Message]) -> None:
-        block = half.block
-        assert block is not None
-        self._gather(block, payload, cut=len(payload) < half.end - half.begin - h2.HEADER_SIZE)
-        if flags & h2.END_HEADERS:
-            half.block = None
-            fragment = bytes(block.fragments)
-            head = half.decoder.decode_cut(fragment) if block.cut else half.decoder.decode(fragment)
-            self._block(half, block.stream, head, block.begin, block.ends, block.promised, out)
-
-    def _gather(self, block: Block, fragment: bytes, *, cut: bool) -> None:
-        if not block.cut:
-            block.fragments += fragment[: self._head_limit - len(block.fragments)]
-            block.cut = cut or len(block.fragments) >= self._head_limit
-
-    def _block(
-        self, half: Half, stream: int, head: Head, begin: int, ends: bool, promised: int, out: list[Message]
-    ) -> None:
-        """A header block is whole, or what was seen of it is all that ever will be."""
-        if promised:
-            message = self._message(half, promised, head, begin, head.of_request, out)
-            message.end = half.end
-            message.body_size = 0
-            self._ask(promised, Open(message, self._call, half.losses, None, half.losses))
-            return
-        opened = half.open.get(stream)
-        if opened is not None:
-            if ends:  # another one that does not end the stream is malformed
-                self._trailers(half, stream, opened, head, out)
-        elif half is self._client:
-            self._request(half, stream, head, begin, ends, out)
-        else:
-            self._response(half, stream, head, begin, ends, out)
-
-    def _request(self, half: Half, stream: int, head: Head, begin: int, ends: bool, out: list[Message]) -> None:
-        if stream <= half.last_stream:
-            return
-        if not stream & 1:
-            raise ProtocolError(f"a client does not open stream {stream}")
-        half.last_stream = stream
-        if half.losses and ends and not head.pseudo:
-            return  # trailers of a request that began unseen
-        message = self._message(half, stream, head, begin, head.of_request, out)
-        opened = self._start(half, stream, message, head, ends)
-        if stream in self._early:
-            self._early.remove(stream)
-        else:
-            self._ask(stream, opened)
-
-    def _response(self, half: Half, stream: int, head: Head, begin: int, ends: bool, out: list[Message]) -> None:
-        if 100 <= head.status < 200 and not ends:
-            return
-        asked = self._asked.get(stream)
-        if asked is None and (not stream & 1 or stream <= self._client.last_stream or stream in self._early):
-            return
-        if half.losses and ends and not head.pseudo:
-            opened = self._headless(half, stream, out)
-            if opened is not None:
-                self._trailers(half, stream, opened, head, out)
-            return
-        message = self._message(half, stream, head, begin, head.of_response, out)
-        if asked is not None:
-            message.method = asked.message.method
-            message.upgrade = message.method == "CONNECT" and 200 <= message.status < 300
-        self._start(half, stream, message, head, ends)
-        if ends:
-            self._answered(stream, out)
+    # -- beginnings and ends ----------------------------------------------------------------------------------------
 
     def _message(
         self, half: Half, stream: int, head: Head, begin: int, unknown: frozenset[str], out: list[Message]
@@ -184,102 +74,21 @@ class Streams:
             unknown=unknown,
         )
         if head.beyond:
-            message.incomplete = _BEYOND
+            message.incomplete = BEYOND
         out.append(message)
         return message
-
-    def _start(self, half: Half, stream: int, message: StreamMessage, head: Head, ends: bool) -> Open:
-        parts = Parts() if head.grpc else None
-        opened = Open(message, self._call, half.losses, parts, self._server.losses)
-        if ends:
-            message.end = half.end
-            message.body_size = 0
-            message.parts = 0 if head.grpc else -1
-        else:
-            self._hold(half.open, stream, opened)
-        return opened
-
-    def _trailers(self, half: Half, stream: int, opened: Open, head: Head, out: list[Message]) -> None:
-        message = opened.message
-        message.trailers = head.headers
-        if head.of_trailers:
-            message.unknown |= head.of_trailers
-        if head.beyond:
-            message.incomplete = _BEYOND
-        self._end(half, stream, opened, half.end, out)
 
     def _headless(self, half: Half, stream: int, out: list[Message]) -> Open | None:
         """A response goes on whose head must have been in what was lost: announced as far as it is known."""
         asked = self._asked.get(stream)
         if half is not self._server or asked is None or asked.answer_losses == half.losses:
             return None
-        message = self._message(half, stream, _UNSEEN, half.begin, _UNSEEN.of_response, out)
+        message = self._message(half, stream, UNSEEN, half.begin, UNSEEN.of_response, out)
         message.method = asked.message.method
         message.head_end = message.begin
         opened = Open(message, self._call, -1, None)
         self._hold(half.open, stream, opened)
         return opened
-
-    # -- content ---------------------------------------------------------------------------------------------------
-
-    def _data(self, half: Half, data: bytes, at: int, end: int, flags: int, stream: int, out: list[Message]) -> None:
-        """A DATA frame that lies in one piece."""
-        opened = half.open.get(stream) or self._headless(half, stream, out)
-        if opened is None:
-            return
-        if flags & h2.PADDED:
-            at, end = _unpadded(data, at, end)
-        if opened.body_size >= 0:
-            opened.body_size += end - at
-        if opened.parts is not None:
-            opened.parts.feed(data, at, end)
-        if flags & h2.END_STREAM:
-            self._end(half, stream, opened, half.end, out)
-
-    def _begin_content(self, half: Half, frame: Frame, out: list[Message]) -> None:
-        """A DATA frame begins that does not lie in one piece."""
-        if frame.flags & h2.PADDED:
-            if not frame.length:
-                raise ProtocolError("a padded frame is empty")
-            frame.padding = -1
-        if frame.stream not in half.open:
-            self._headless(half, frame.stream, out)
-
-    def _content(self, half: Half, frame: Frame, data: bytes, at: int, end: int) -> None:
-        """The next bytes of such a frame."""
-        come = frame.length - frame.left
-        if frame.padding < 0 and not come:
-            frame.padding = data[at] + 1
-            if frame.padding > frame.length:
-                raise ProtocolError("more padding than payload")
-        opened = half.open.get(frame.stream)
-        if opened is not None and opened.parts is not None:
-            first, behind = frame.content(come, come + end - at)
-            opened.parts.feed(data, at + first - come, at + behind - come)
-
-    def _miss_content(self, half: Half, frame: Frame, count: int) -> None:
-        """So many of its bytes were not seen."""
-        opened = half.open.get(frame.stream)
-        if opened is not None and opened.parts is not None:
-            come = frame.length - frame.left
-            first, behind = frame.content(come, come + count)
-            opened.parts.skip(behind - first)
-
-    def _end_content(self, half: Half, frame: Frame, out: list[Message]) -> None:
-        """It is over; what is left of it will not be seen."""
-        opened = half.open.get(frame.stream)
-        if opened is None:
-            return
-        if frame.padding < 0:
-            opened.body_size = -1
-            opened.parts = None
-        elif opened.body_size >= 0:
-            first, behind = frame.content(0, frame.length - frame.left)
-            opened.body_size += behind - first
-        if frame.flags & h2.END_STREAM and not frame.left:
-            self._end(half, frame.stream, opened, half.end, out)
-
-    # -- ends ------------------------------------------------------------------------------------------------------
 
     def _end(self, half: Half, stream: int, opened: Open, end: int, out: list[Message]) -> None:
         """An open message ends."""
@@ -320,14 +129,12 @@ class Streams:
             opened = side.open.get(stream)
             if opened is not None:
                 whole = False
-                opened.message.reset = code
-                if code < 0:
-                    opened.message.incomplete = _CLOSED
+                _mark_reset(opened.message, code)
                 self._end(side, stream, opened, half.end if side is half else side.position, out)
         if asked is not None:
             self._asked.pop(stream, None)
             if whole:
-                asked.message.reset = code
+                _mark_reset(asked.message, code)
                 self._tell(asked, out)
 
     def _go_away(self, half: Half, payload: bytes, out: list[Message]) -> None:
@@ -355,6 +162,8 @@ class Streams:
         other = self._client if half is self._server else self._server
         if flags & h2.ACK:
             return
+        if len(payload) < half.end - half.begin - h2.HEADER_SIZE:
+            other.max_frame = h2.LARGEST_FRAME  # it may have been set in what was not seen
         for name, value in _setting(payload[: len(payload) // _SETTING * _SETTING]):
             if name == h2.SETTINGS_HEADER_TABLE_SIZE:
                 other.decoder.table.allow(value)
@@ -376,20 +185,7 @@ class Streams:
         held[stream] = opened
 
 
-def _fragment(payload: bytes, flags: int, length: int, before: int) -> tuple[bytes, bool]:
-    """The header block fragment in a payload, and whether its end is missing; `length` is what the whole payload has,
-    `before` what stands before the fragment, the length of the padding not counted."""
-    padding = 0
-    if flags & h2.PADDED:
-        before += 1
-        padding = payload[0] if payload else 0
-    end = length - padding
-    if end < before:
-        raise ProtocolError("more padding than payload")
-    return payload[before:end], len(payload) < end
-
-
-def _unpadded(data: bytes, at: int, end: int) -> tuple[int, int]:
-    if at == end or data[at] >= end - at:
-        raise ProtocolError("more padding than payload")
-    return at + 1, end - data[at]
+def _mark_reset(message: StreamMessage, code: int) -> None:
+    message.reset = code
+    if code < 0:  # not seen
+        message.incomplete = _CLOSED

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.settings import SettingCodes
+from hypothesis import strategies as st
 
 from otelbpf.protocols.base import Message, ProtocolError, Side, StreamMessage
 from otelbpf.protocols.http1_head import WANTED
@@ -15,6 +16,7 @@ from otelbpf.protocols.http2 import Http2
 from otelbpf.protocols.http2_head import OWN
 
 Fields = list[tuple[str, str]]
+CLIENT, SERVER = Side
 KEPT = WANTED | OWN
 
 
@@ -162,3 +164,113 @@ class Listener:
                 if not any(message is other for other in self.messages):
                     self.messages.append(message)
         return self
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What happens on a stream."""
+
+    method: str
+    path: str
+    kind: str
+    """Content type of both messages; that of gRPC has its messages in the content."""
+    upload: tuple[bytes, ...]
+    status: int
+    download: tuple[bytes, ...]
+    interims: int
+    trailers: bool
+    padding: int | None
+    reset: Side | None
+    """Who resets the stream when everything else but the last of the response was sent."""
+    extra: tuple[tuple[str, str], ...]
+
+
+texts = st.text("abcdefgh/%0123456789-", min_size=1, max_size=30)
+plans = st.builds(
+    Plan,
+    st.sampled_from(["GET", "POST", "PUT", "CONNECT"]),
+    texts.map(lambda text: "/" + text),
+    st.sampled_from(["text/plain", "application/grpc", "application/grpc+proto", ""]),
+    st.lists(st.binary(max_size=300), max_size=3).map(tuple),
+    st.sampled_from([200, 204, 302, 404, 500, 503]),
+    st.lists(st.binary(max_size=300), max_size=3).map(tuple),
+    st.integers(0, 2),
+    st.booleans(),
+    st.none() | st.integers(0, 255),
+    st.none() | st.none() | st.sampled_from(Side),
+    st.lists(
+        st.tuples(st.sampled_from(["x-forwarded-for", "traceparent", "user-agent", "x-other", "cookie"]), texts),
+        max_size=3,
+        unique_by=lambda pair: pair[0],
+    ).map(tuple),
+)
+
+
+def client_acts(talk: Talk, plan: Plan, stream: int) -> Iterator[None]:
+    """One step of the client at a time."""
+    fields = [(":method", plan.method), (":authority", "h:1")]
+    if plan.method != "CONNECT":
+        fields += [(":path", plan.path), (":scheme", "http")]
+    if plan.kind:
+        fields.append(("content-type", plan.kind))
+    talk.head(CLIENT, stream, [*fields, *plan.extra], end=not plan.upload)
+    yield from _content(talk, CLIENT, plan, stream, plan.upload, last=bool(plan.upload))
+
+
+def server_acts(talk: Talk, plan: Plan, stream: int) -> Iterator[None]:
+    """One step of the server at a time; it begins when the request has."""
+    for i in range(plan.interims):
+        talk.interim(stream, 100 + i)
+        yield
+    fields = [(":status", str(plan.status)), *plan.extra]
+    if plan.kind:
+        fields.append(("content-type", plan.kind))
+    message = talk.head(SERVER, stream, fields, end=not (plan.download or plan.trailers or plan.reset is not None))
+    message.upgrade = plan.method == "CONNECT" and plan.status < 300
+    yield
+    if plan.reset is not None:
+        yield from _content(talk, SERVER, plan, stream, plan.download, last=False)
+        talk.reset(plan.reset, stream, 8)
+        return
+    yield from _content(talk, SERVER, plan, stream, plan.download, last=bool(plan.download) and not plan.trailers)
+    if plan.trailers:
+        talk.trailers(SERVER, stream, [("x-forwarded-for", "trailer"), ("grpc-status", "0")])
+
+
+def _content(talk: Talk, side: Side, plan: Plan, stream: int, parts: Sequence[bytes], *, last: bool) -> Iterator[None]:
+    for i, part in enumerate(parts):
+        yield
+        if (side, stream) not in talk.open:
+            return  # reset
+        data = part
+        if plan.kind.startswith("application/grpc"):
+            data = b"\0" + len(part).to_bytes(4) + part
+            talk.open[side, stream].parts += 1
+        talk.data(side, stream, data, end=last and i == len(parts) - 1, padding=plan.padding)
+
+
+def build(each: Sequence[Plan], order: Sequence[int]) -> Talk:
+    """Every plan on a stream of its own, a step at a time of whichever the numbers choose."""
+    talk = Talk()
+    waiting = list(enumerate(each))
+    acting: list[Iterator[None]] = []
+    turn = 0
+    while waiting or acting:
+        choice = order[turn % len(order)] % (len(acting) + bool(waiting))
+        turn += 1
+        if choice == len(acting):
+            number, plan = waiting.pop(0)
+            stream = 2 * number + 1
+            acts = client_acts(talk, plan, stream)
+            if next(acts, acts) is None:
+                acting.append(acts)
+            acting.append(server_acts(talk, plan, stream))
+        elif next(acting[choice], acting) is acting:
+            acting.pop(choice)
+    return talk
+
+
+conversations = st.builds(
+    build, st.lists(plans, min_size=1, max_size=6), st.lists(st.integers(0, 12), min_size=1, max_size=30)
+)
+"""Up to six streams at once, interleaved."""
