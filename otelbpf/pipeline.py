@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Iterable, Sequence
+from typing import get_args
 
 from otelbpf.connections.connection import Connection
 from otelbpf.connections.stream import Piece
@@ -38,14 +39,8 @@ EARLY_WAIT_NS = 50_000_000
 
 # An IntFlag member's operators are calls into Python.
 _SENT = int(Flag.SENT)
-_KIND_NAMES: dict[type[Event], str] = {
-    State: "state",
-    ProcessSeen: "process",
-    Clock: "clock",
-    Identity: "identity",
-    Losses: "losses",
-    Host: "host",
-}
+_KIND_NAMES: dict[type[Event], str] = {kind: kind.__name__.lower() for kind in get_args(Event)}
+_KIND_NAMES[ProcessSeen] = "process"
 
 
 class Pipeline:
