@@ -55,12 +55,12 @@ class Http2(Flow):
         """Its framing is lost: what comes is passed over until frames are found."""
         return self._halves[side].step is Flow._seek
 
-    def may_be_answered(self, stream: int) -> bool:
-        """The response to an open request has not begun, or it was among what was lost."""
-        asked = self._asked.get(stream)
-        if asked is None:
-            return False
-        return asked.answer_losses != self._server.losses or self._server.step is Flow._seek
+    def next_frame(self, side: Side) -> int:
+        """The stream offset where the next frame of `side` begins; -1 where that is not known, or has gone by."""
+        half = self._halves[side]
+        if half.step is Flow._payload:
+            return half.end
+        return half.position if half.step is Flow._frames else -1
 
     def needed_from(self, side: Side) -> int:
         """See `base.Parser`. The time of a message's begin is to be taken when it is announced; after that, only that

@@ -18,7 +18,6 @@ Decisions where the road leaves a choice:
 from __future__ import annotations
 
 import struct
-from itertools import islice
 from typing import Final
 
 from otelbpf.protocols import http2_frames as h2
@@ -176,12 +175,12 @@ class Streams:
         self._hold(self._asked, stream, opened)
 
     def _hold(self, held: dict[int, Open], stream: int, opened: Open) -> None:
-        """Where too many are held the oldest go, an eighth at once: the first key of a dict is not found in no time."""
+        """Where too many are held the oldest goes, as it does where its exchange is held."""
         if len(held) >= self._max_streams:
-            for oldest in list(islice(held, self._max_streams // 8 + 1)):
-                for each in (self._asked, self._client.open, self._server.open):
-                    each.pop(oldest, None)
-                self.evicted += 1
+            oldest = next(iter(held))
+            for each in (self._asked, self._client.open, self._server.open):
+                each.pop(oldest, None)
+            self.evicted += 1
         held[stream] = opened
 
 

@@ -129,9 +129,7 @@ def test_framing_that_was_lost_is_found_where_a_call_begins_with_frames(size: in
 def test_a_response_whose_head_was_lost_is_told_as_far_as_it_is_known() -> None:
     """Its content goes on, so it has begun; a request that came later has its own."""
     listener = begun()
-    assert not listener.parser.may_be_answered(1)
     lose(listener, SERVER, 10)
-    assert listener.parser.may_be_answered(1)
     listener.hear([(CLIENT, head(3, b"\x82\x86\x84\xbe")), (SERVER, data(1, b"y" * 9, h2.END_STREAM))])
     listener.hear([(SERVER, head(3, b"\x88", END))])
 
@@ -140,7 +138,6 @@ def test_a_response_whose_head_was_lost_is_told_as_far_as_it_is_known() -> None:
     assert (lost.incomplete, set(lost.unknown)) == (Incomplete.HEAD_BEYOND_LIMIT, {"", ":status"})
     assert (lost.begin, lost.head_end, lost.end) == (19, 19, 37)
     assert (seen.stream, seen.status, seen.incomplete) == (3, 200, Incomplete.NONE)
-    assert not listener.parser.may_be_answered(3)
 
 
 def test_trailers_of_a_response_whose_head_was_lost() -> None:
@@ -194,6 +191,23 @@ def test_a_boundary_is_not_sought_for_ever() -> None:
     assert listener.error is None
     listener.hear([(SERVER, b"no frame begins so")])
     assert listener.error is not None
+
+
+def test_where_the_next_frame_begins() -> None:
+    """At once, or behind the payload that is running; elsewhere it is not known."""
+    listener = Listener()
+    parser = listener.parser
+    said = []
+    sent = OPENING + head(1, flags=h2.END_HEADERS) + data(1, b"content")
+    for at in range(len(sent)):
+        listener.hear([(CLIENT, sent[at : at + 1])])
+        said.append(parser.next_frame(CLIENT))
+    ends = (len(OPENING), len(OPENING) + 15, len(sent))
+    assert said[: ends[0] - 1] == [-1] * (ends[0] - 1)
+    assert said[ends[0] - 1 : ends[1] - 1] == [ends[0]] + [-1] * 8 + [ends[1]] * 6
+    assert said[ends[1] - 1 :] == [ends[1]] + [-1] * 8 + [ends[2]] * 8
+    lose(listener, CLIENT, 5)
+    assert parser.next_frame(CLIENT) == -1
 
 
 def test_loss_before_a_close_and_behind_it() -> None:
