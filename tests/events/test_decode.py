@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from otelbpf.events import encode, wire
 from otelbpf.events.decode import MalformedRecord, RecordError, UnknownRecord, decode
-from otelbpf.events.types import Clock, Data, Event, Host, Identity, Losses, ProcessSeen, State
+from otelbpf.events.types import Clock, Data, Event, Host, Identity, Losses, ProcessSeen, State, Tls
 
 u8 = st.integers(0, (1 << 8) - 1)
 u32 = st.integers(0, (1 << 32) - 1)
@@ -33,6 +33,9 @@ def data_events(draw: st.DrawFn) -> Data:
 state_events = st.builds(
     State, key, u64, u32, u32, flags, endpoints, *[u64] * 9, *[u32] * 5, tcp_state, tcp_state, comm
 )
+tls_events = st.builds(
+    Tls, key, u64, u32, u32, flags, endpoints, key, u64, u64, u64, u64, u64, u64, st.sampled_from(wire.TlsEvent)
+)
 process_events = st.builds(ProcessSeen, u64, u32, u64, u64, comm)
 clock_events = st.builds(Clock, u64, st.integers(-(1 << 63), (1 << 63) - 1))
 losses_events = st.builds(Losses, u64, st.tuples(*[st.tuples(u64, u64)] * len(wire.Loss)))
@@ -53,7 +56,14 @@ identity_events = st.builds(
 )
 host_events = st.builds(Host, name=text, id=text, arch=text, os_type=text, os_version=text, packets=st.booleans())
 events = st.one_of(
-    data_events(), state_events, process_events, clock_events, losses_events, identity_events, host_events
+    data_events(),
+    state_events,
+    tls_events,
+    process_events,
+    clock_events,
+    losses_events,
+    identity_events,
+    host_events,
 )
 
 
@@ -64,6 +74,8 @@ def record_of(event: Event) -> bytes:
             return encode.encode_data(**msgspec.structs.asdict(event))
         case State():
             return encode.encode_state(**msgspec.structs.asdict(event))
+        case Tls():
+            return encode.encode_tls(**msgspec.structs.asdict(event))
         case ProcessSeen():
             return encode.encode_process(**msgspec.structs.asdict(event))
         case Clock():
