@@ -52,7 +52,6 @@ def run(config_file: str | None, **options: Any) -> None:
         from otelbpf.telemetry.log import configure  # noqa: PLC0415
 
         configure(level=settings.log.level)
-        tell_limits(source)
         files = open_files(settings)
         settle(settings)
         exporters = start_exporters(loaded, ledger, files=files, can_wait=False)
@@ -65,6 +64,7 @@ def run(config_file: str | None, **options: Any) -> None:
         signals.stops(stop)
         if health:
             health.ready()
+        tell_limits(source)
         click.echo(ready_line(source, listen=health.address if health else "off"), err=True)
         seconds = settings.capture.duration_seconds
         trace(source, settings, ledger=ledger, exporters=exporters, stop=stop, duration_seconds=seconds)
