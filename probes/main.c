@@ -14,6 +14,7 @@
 #include "include/filter.h"
 #include "include/life.h"
 #include "include/segments.h"
+#include "include/frames.h"
 #include "include/call.h"
 
 #ifdef WITH_TLS

@@ -101,3 +101,9 @@ int on_call(struct pt_regs *ctx)
 	tell_call(ctx);
 	return 0;
 }
+
+int on_frames(struct pt_regs *ctx)
+{
+	tell_frames(ctx);
+	return 0;
+}

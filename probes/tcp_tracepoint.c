@@ -55,3 +55,9 @@ int on_call(struct bpf_raw_tracepoint_args *ctx)
 	tell_call(ctx);
 	return 0;
 }
+
+int on_frames(struct bpf_raw_tracepoint_args *ctx)
+{
+	tell_frames(ctx);
+	return 0;
+}

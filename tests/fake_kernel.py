@@ -34,6 +34,7 @@ class FakeSource:
     def __init__(self) -> None:
         self.muted: list[bytes] = []
         self.copied_more: list[bytes] = []
+        self.walked: list[tuple[bytes, int, int]] = []
 
     def batches(self) -> Iterator[Sequence[bytes]]:
         yield from ()
@@ -46,6 +47,9 @@ class FakeSource:
 
     def copy_more(self, key: bytes) -> None:
         self.copied_more.append(key)
+
+    def walk_frames(self, key: bytes, received_offset: int, sent_offset: int) -> None:
+        self.walked.append((key, received_offset, sent_offset))
 
     def close(self) -> None:
         """Nothing is held."""

@@ -30,6 +30,13 @@ class Source(Protocol):
         """This socket pipelines: heads lie behind bodies within one turn, so copy beyond the budget."""
         ...
 
+    def walk_frames(self, key: bytes, received_offset: int, sent_offset: int) -> None:
+        """This socket speaks HTTP/2, and a frame begins at each of these stream offsets: from there on copy frame
+        headers, and all payloads but DATA, of which the start will do. A direction that is further already when this is
+        heard is copied as `copy_more` does; to ask again with newer offsets does no harm. There is no need to ask where
+        both sides' first bytes say it."""
+        ...
+
     def close(self) -> None:
         """Release everything the source holds; harmless when called twice."""
         ...

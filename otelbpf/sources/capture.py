@@ -32,6 +32,9 @@ class CaptureSource:
     def copy_more(self, key: bytes) -> None:
         """Too late: what was copied was decided when it was recorded."""
 
+    def walk_frames(self, key: bytes, received_offset: int, sent_offset: int) -> None:
+        """Too late, likewise."""
+
     def close(self) -> None:
         """Release the file."""
         self._reader.close()

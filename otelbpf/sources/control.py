@@ -34,6 +34,12 @@ SETTINGS_FIELDS: Final = (
     ("wake_bytes", "I"),
     ("command_generation", "I"),
 )
-COMMAND_FIELDS: Final = (("epoch_ns", "Q"), ("marks", "I"), ("reserved", "I"))
+COMMAND_FIELDS: Final = (
+    ("epoch_ns", "Q"),
+    ("marks", "I"),
+    ("reserved", "I"),
+    ("boundary_received", "Q"),
+    ("boundary_sent", "Q"),
+)
 SETTINGS: Final = struct.Struct("<" + "".join(code for _, code in SETTINGS_FIELDS))
 COMMAND: Final = struct.Struct("<" + "".join(code for _, code in COMMAND_FIELDS))

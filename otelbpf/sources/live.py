@@ -171,6 +171,10 @@ class LiveSource:
         """See sources.base.Source."""
         self._command(key, Mark.MORE)
 
+    def walk_frames(self, key: bytes, received_offset: int, sent_offset: int) -> None:
+        """See sources.base.Source."""
+        self._command(key, Mark.FRAMES, received_offset, sent_offset)
+
     def close(self) -> None:
         """See sources.base.Source."""
         if self._closed:
@@ -254,9 +258,10 @@ class LiveSource:
             with contextlib.suppress(OSError):
                 maps.update(self._maps["pids"], pid.to_bytes(4, "little"), verdict.to_bytes(4, "little"))
 
-    def _command(self, key: bytes, mark: Mark) -> None:
+    def _command(self, key: bytes, mark: Mark, received_offset: int = 0, sent_offset: int = 0) -> None:
         socket, epoch_ns = struct.unpack("<QQ", key)
-        maps.update(self._maps["commands"], struct.pack("<Q", socket), COMMAND.pack(epoch_ns, mark, 0))
+        command = COMMAND.pack(epoch_ns, mark, 0, received_offset, sent_offset)
+        maps.update(self._maps["commands"], struct.pack("<Q", socket), command)
         self._commanded = True
 
     def _flush_commands(self) -> None:

@@ -62,7 +62,8 @@ _KPROBES = (("on_send", "tcp_sendmsg"), ("on_receive", "tcp_recvmsg"))
 _RETURNS = (("on_send_return", "tcp_sendmsg"), ("on_receive_return", "tcp_recvmsg"))
 _PAGES = ("on_send_page", "tcp_sendpage")
 """Until 6.4."""
-_TELLING = "on_call"
+_TELLING = ("on_call", "on_frames")
+"""In the order of enum teller."""
 TLS_PROGRAMS = (
     "on_library_read",
     "on_library_write",
@@ -161,8 +162,9 @@ def load(order: Order) -> tuple[Loaded, list[int]]:
     attached: list[tuple[str, int]] = []
     events: list[str] = []
     kind = bcc.BPF.KPROBE if kprobe_tier else bcc.BPF.RAW_TRACEPOINT
-    telling = _load_program(module, _TELLING, kind)
-    maps.update(tables["telling"], bytes(4), telling.to_bytes(4, "little"))
+    for number, name in enumerate(_TELLING):
+        teller = _load_program(module, name, kind)
+        maps.update(tables["telling"], number.to_bytes(4, "little"), teller.to_bytes(4, "little"))
     # Data first and state last would miss births; state first sees no bytes of sockets it cannot place.
     for name, tracepoint in _COMMON + (() if kprobe_tier else _TRACEPOINTS):
         program = _load_program(module, name, bcc.BPF.RAW_TRACEPOINT)

@@ -89,6 +89,9 @@ class PacketSource:
     def copy_more(self, key: bytes) -> None:
         """Every byte in the file is delivered."""
 
+    def walk_frames(self, key: bytes, received_offset: int, sent_offset: int) -> None:
+        """Likewise."""
+
     def close(self) -> None:
         """Release the file."""
         self._file.close()

@@ -35,6 +35,8 @@ ENTRY_FIELDS: Final = (
     ("base_sent", "I"),
     ("budget_received", "I"),
     ("budget_sent", "I"),
+    ("frames_received", "16s"),
+    ("frames_sent", "16s"),
     ("command_generation", "I"),
     ("exec_generation", "I"),
     ("pid", "I"),
@@ -68,6 +70,7 @@ class Mark(enum.IntFlag):
     OPENED = 4
     ASKED = 8
     KERNEL = 16
+    FRAMES = 32
 
 
 class SocketEntry(msgspec.Struct, frozen=True, gc=False):
@@ -94,6 +97,8 @@ class SocketEntry(msgspec.Struct, frozen=True, gc=False):
     base_sent: int
     budget_received: int
     budget_sent: int
+    frames_received: bytes
+    frames_sent: bytes
     command_generation: int
     exec_generation: int
     pid: int

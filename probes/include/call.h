@@ -2,7 +2,7 @@
 #pragma once
 
 #include "life.h"
-#include "segments.h"
+#include "frames.h"
 
 #define MSG_OOB 0x1
 #define MSG_PEEK 0x2
@@ -14,6 +14,29 @@ static inline struct work *workspace(void)
 	u32 zero = 0;
 
 	return works.lookup(&zero);
+}
+
+/* Does the call go through the walk of frames? Then the workspace has it. */
+static inline void enter_frames(struct call *call, struct work *work, struct socket_entry *entry, struct settings *to)
+{
+	u32 direction = call->direction & 1;
+	struct frames *frames = &entry->frames[direction];
+
+	if (frames->state == FRAMES_OFF) {
+		if (call->reason || entry->flags & FLAG_JOINED)
+			return;
+		look_for_frames(call, entry, direction);
+	}
+	if (frames->state == FRAMES_OFF)
+		return;
+	if (frames->state != FRAMES_LOST)
+		resume_frames(work, frames);
+	if (frames->state == FRAMES_WALKED && call->reason)
+		pass_unseen(frames, call->length);
+	else if (frames->state == FRAMES_WALKED)
+		work->frames = *frames;
+	else if (work->budget < to->more_limit)
+		work->budget = to->more_limit;
 }
 
 /* Accounts for the call in the socket's entry and lays out the workspace. Returns the entry when there is something to
@@ -114,6 +137,9 @@ static inline struct socket_entry *account(struct call *call, struct work *work,
 		work->budget = to->more_limit;
 	work->vector = call->vector;
 	work->segments = call->segments;
+	work->frames.state = FRAMES_OFF;
+	if (!begin || entry->frames[direction].state)
+		enter_frames(call, work, entry, to);
 	if (call->reason)
 		give_up(work, call->reason);
 	else if (call->left)
@@ -140,6 +166,10 @@ static inline void tell_call(void *ctx)
 		return;
 	if (!work->runs) {
 		entry = account(&work->call, work, to);
+		if (entry && work->frames.state == FRAMES_WALKED) {
+			work->runs = 1;
+			telling.call(ctx, TELL_FRAMES);
+		}
 	} else {
 		sk = work->call.sk;
 		entry = sockets.lookup(&sk);
@@ -153,4 +183,29 @@ static inline void tell_call(void *ctx)
 		telling.call(ctx, 0);
 	entry->budget[work->call.direction & 1] = work->budget;
 	entry->busy[work->call.direction & 1] = 0;
+}
+
+/* The same where the call's frames are walked. */
+static inline void tell_frames(void *ctx)
+{
+	struct work *work = workspace();
+	struct socket_entry *entry;
+	u32 direction;
+	u64 sk;
+
+	if (!work)
+		return;
+	sk = work->call.sk;
+	entry = sockets.lookup(&sk);
+	if (!entry)
+		return;
+	work->runs += 1;
+	if (work->runs > WALK_RUNS)
+		give_up_frames(work, UNSEEN_SEGMENTS);
+	if (!walk_frames(work, entry))
+		telling.call(ctx, TELL_FRAMES);
+	direction = work->call.direction & 1;
+	work->frames.at = work->begin + work->length;
+	entry->frames[direction] = work->frames;
+	entry->busy[direction] = 0;
 }

@@ -24,6 +24,7 @@ enum mode {
 /* What user space asks of one socket. */
 struct command {
 	u64 epoch_ns;
-	u32 marks;	/* MARK_MUTED, MARK_MORE */
+	u32 marks;	/* MARK_MUTED, MARK_MORE, MARK_FRAMES */
 	u32 reserved;
+	u64 boundary[2];	/* MARK_FRAMES: offset at which a frame begins, by enum direction */
 };

@@ -158,6 +158,27 @@ static inline void tell_birth(u64 sk, struct socket_entry *entry)
 	}
 }
 
+/* User space knows a boundary: the direction's next call takes it up. One that went by already is of no use. */
+static inline void await_boundary(struct socket_entry *entry, u32 direction, u64 boundary)
+{
+	struct frames *frames = &entry->frames[direction];
+
+	if (frames->state == FRAMES_AWAITED || frames->state == FRAMES_WALKED)
+		return;
+	frames->at = boundary;
+	asm volatile("" : : : "memory");
+	frames->state = boundary - entry->end[direction] < 1u << 31 ? FRAMES_AWAITED : FRAMES_LOST;
+}
+
+static inline void heed(struct socket_entry *entry, struct command *command)
+{
+	entry->marks |= command->marks & (MARK_MUTED | MARK_MORE);
+	if (!(command->marks & MARK_FRAMES))
+		return;
+	await_boundary(entry, RECEIVED, command->boundary[RECEIVED]);
+	await_boundary(entry, SENT, command->boundary[SENT]);
+}
+
 /* User space asked something of this socket. */
 static inline void heed_commands(u64 sk, struct socket_entry *entry, struct settings *to)
 {
@@ -168,5 +189,5 @@ static inline void heed_commands(u64 sk, struct socket_entry *entry, struct sett
 	entry->command_generation = to->command_generation;
 	command = commands.lookup(&sk);
 	if (command && command->epoch_ns == entry->epoch_ns)
-		entry->marks |= command->marks & (MARK_MUTED | MARK_MORE);
+		heed(entry, command);
 }

@@ -20,4 +20,4 @@ BPF_TABLE("hash", u16, u8, ports, 1024);
 BPF_TABLE("hash", u64, u8, cgroups, 64);
 BPF_TABLE("lru_hash", struct endpoints, u8, own_peers, 4096);	/* the other ends of the collector's connections */
 BPF_TABLE("lru_hash", u32, u32, own_ports, 64);	/* ports the collector listens at: the network namespace */
-BPF_PROG_ARRAY(telling, 1);	/* the program that tells the call in the workspace, whichever hook found it */
+BPF_PROG_ARRAY(telling, TELLERS);	/* the programs that tell the call in the workspace, whichever hook found it */

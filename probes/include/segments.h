@@ -32,7 +32,7 @@ static inline int starts_message(u64 address)
 }
 
 /* Makes a record of the bytes told since the last one. */
-static inline void flush(struct work *work, struct socket_entry *entry)
+static inline void flush(struct work *work, struct socket_entry *entry, int with_tail)
 {
 	struct data_record *record = &work->record;
 	u64 length = work->position - work->told;
@@ -51,7 +51,7 @@ static inline void flush(struct work *work, struct socket_entry *entry)
 		record->header.flags |= work->reason << 8;
 	tail = work->skipped ? work->tail >> (8 * (TAIL_BYTES - tail_length) & 63) : 0;
 	__builtin_memcpy(record->tail, &tail, TAIL_BYTES);
-	record->tail_length = work->reason == UNSEEN_BUDGET ? tail_length : 0;
+	record->tail_length = with_tail && work->reason == UNSEEN_BUDGET ? tail_length : 0;
 	if (!record->tail_length)
 		__builtin_memset(record->tail, 0, TAIL_BYTES);
 	asm volatile("" : "+r"(filled));
@@ -85,39 +85,53 @@ static inline void give_up(struct work *work, u32 reason)
 	work->left = 0;
 }
 
-static inline void take_segment(struct work *work, u64 base, u64 length)
+static inline void lay_segment(struct work *work, u64 base, u64 length)
 {
 	u64 rest = work->length - work->position;
 
 	work->base = base;
 	work->left = length < rest ? length : rest;
+}
+
+static inline void take_segment(struct work *work, u64 base, u64 length)
+{
+	lay_segment(work, base, length);
 	if (work->budget < work->head_limit && starts_message(base)) {
 		work->due = work->skipped != 0;
 		work->budget = work->head_limit;
 	}
 }
 
+static inline long read_segment(u64 vector, struct iovec *segment)
+{
+#ifdef WITH_KPROBES
+	return copy_from_kernel(segment, sizeof(*segment), (void *)vector);
+#else
+	return copy_from_user(segment, sizeof(*segment), (void *)vector);
+#endif
+}
+
+/* Takes the next segment from the vector; 0, or why that is not possible (enum unseen). */
+static inline u32 fetch_segment(struct work *work, struct iovec *segment)
+{
+	if (!work->segments)
+		return UNSEEN_SEGMENTS;
+	if (read_segment(work->vector, segment))
+		return UNSEEN_FAULT;
+	work->vector += sizeof(*segment);
+	work->segments -= 1;
+	return UNSEEN_NONE;
+}
+
 static inline void next_segment(struct work *work)
 {
 	struct iovec segment = {};
-	long failed;
+	u32 reason = fetch_segment(work, &segment);
 
-	if (!work->segments) {
-		give_up(work, UNSEEN_SEGMENTS);
-		return;
-	}
-#ifdef WITH_KPROBES
-	failed = copy_from_kernel(&segment, sizeof(segment), (void *)work->vector);
-#else
-	failed = copy_from_user(&segment, sizeof(segment), (void *)work->vector);
-#endif
-	if (failed) {
-		give_up(work, UNSEEN_FAULT);
-		return;
-	}
-	work->vector += sizeof(segment);
-	work->segments -= 1;
-	take_segment(work, segment.base, segment.length);
+	if (reason)
+		give_up(work, reason);
+	else
+		take_segment(work, segment.base, segment.length);
 }
 
 /* Skips what is left of the segment, keeping its last bytes. */
@@ -175,7 +189,7 @@ static inline int walk(struct work *work, struct socket_entry *entry)
 #pragma clang loop unroll(disable)
 	for (int step = 0; step < WALK_STEPS; step++) {
 		if (work->due || work->position >= work->length) {
-			flush(work, entry);
+			flush(work, entry, 1);
 			if (work->position >= work->length)
 				return 1;
 		}

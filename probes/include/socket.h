@@ -30,12 +30,33 @@ enum mark {
 	MARK_OPENED = 1 << 2,	/* the birth was seen but not told yet: the verdict waits for a process */
 	MARK_ASKED = 1 << 3,	/* a process was at work here */
 	MARK_KERNEL = 1 << 4,	/* a socket of the kernel's own: what runs on top of it is not the call in the registers */
+	MARK_FRAMES = 1 << 5,	/* of a command only: user space knows where frames of HTTP/2 begin */
 };
 
 enum life {
 	LIFE_OPEN = 0,
 	LIFE_ENDING = 1,	/* the protocol is through, but a call is under way, or may still read what had arrived */
 	LIFE_CLOSED = 2,	/* its end was told */
+};
+
+enum frames_state {
+	FRAMES_OFF = 0,
+	FRAMES_AWAITED = 1,	/* user space named a boundary, which stands in `at`; the direction's next call takes it up */
+	FRAMES_WALKED = 2,
+	FRAMES_LOST = 3,	/* the place was lost: every call is copied instead, up to more_limit */
+};
+
+/* How far one direction of a connection that speaks HTTP/2 was walked (frames.h). Only the direction's own calls write
+ * here, but for a command, which finds it off or lost.
+ */
+struct frames {
+	u32 at;	/* low half of the offset that was reached: what goes by between it and the next call was not seen */
+	u32 left;	/* bytes of the frame still to come; within a frame's header its length, as far as it is known */
+	u32 copy;	/* the first of them, which are copied */
+	u8 state;
+	u8 gathered;	/* bytes of a frame's header that went by */
+	u8 type;
+	u8 flags;
 };
 
 struct socket_entry {
@@ -56,6 +77,7 @@ struct socket_entry {
 	u32 smoothed_rtt_us;
 	u32 base[DIRECTIONS];	/* TCP sequence number at offset 0: with it, `end` alone says where a stream stands */
 	u32 budget[DIRECTIONS];	/* bytes still to be copied of the running message */
+	struct frames frames[DIRECTIONS];
 	u32 command_generation;
 	u32 exec_generation;
 	u32 pid;	/* last seen at work here */

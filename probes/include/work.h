@@ -4,15 +4,24 @@
 #pragma once
 
 #include "events.h"
+#include "socket.h"
 
 /* Bytes of one data record; a longer prefix takes several. A power of two. */
 #define CHUNK 8192
 
 /* Segments walked in one run of the program. It goes on by a tail call, of which the kernel allows 33 in a row, the first
- * one included; so IOV_MAX segments can be walked.
+ * one included; so IOV_MAX segments can be walked. A frame of HTTP/2 takes a step or two.
  */
 #define WALK_STEPS 32
+#define FRAME_STEPS 64
 #define WALK_RUNS 32
+
+/* The programs that tell a call, by their place in `telling`. */
+enum teller {
+	TELL_CALL = 0,
+	TELL_FRAMES = 1,
+	TELLERS = 2,
+};
 
 /* A call that sent or received bytes, as a tier's hook found it. */
 struct call {
@@ -51,7 +60,8 @@ struct work {
 	u32 wake_bytes;	/* as the settings have them, and the next */
 	u32 head_limit;
 	u32 due;	/* a record is to be made before the walk goes on */
-	u32 reserved2;
+	u32 ahead;	/* bytes of the segment that lie in payload behind the filled ones, to be looked at */
+	struct frames frames;	/* of the call's direction, while its frames are walked */
 };
 
 struct iovec {

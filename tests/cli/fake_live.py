@@ -64,6 +64,9 @@ class FakeLive:
     def copy_more(self, key: bytes) -> None:
         """Nobody listens."""
 
+    def walk_frames(self, key: bytes, received_offset: int, sent_offset: int) -> None:
+        """Nobody listens."""
+
     def close(self) -> None:
         print("closed", file=sys.stderr, flush=True)  # noqa: T201
 

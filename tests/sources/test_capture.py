@@ -25,6 +25,7 @@ def test_delivers_every_record(path: Path) -> None:
     source: Source = CaptureSource(path)
     source.mute(bytes(16))
     source.copy_more(bytes(16))
+    source.walk_frames(bytes(16), 0, 0)
 
     assert [record for batch in source.batches() for record in batch] == [b"%d" % number for number in range(1200)]
     source.close()

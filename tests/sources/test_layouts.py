@@ -12,7 +12,7 @@ from otelbpf.sources import control, sockets
 from tests.layouts import COMPILERS, Fields, compile_with, of_constants, of_struct
 
 # An array of two in C is two fields here: RECEIVED is 0, SENT is 1.
-PAIRS = ("end", "lost", "muted", "base", "budget")
+PAIRS = ("end", "lost", "muted", "base", "budget", "frames", "boundary")
 
 
 def in_c(fields: Fields) -> list[tuple[str, str]]:
@@ -37,7 +37,7 @@ def test_the_table_of_sockets(compiler: str) -> None:
 def test_settings_and_commands(compiler: str) -> None:
     claims = itertools.chain(
         of_struct("settings", ("", control.SETTINGS_FIELDS)),
-        of_struct("command", ("", control.COMMAND_FIELDS)),
+        of_struct("command", ("", in_c(control.COMMAND_FIELDS))),
         of_constants(**{f"MODE_{mode.name}": mode for mode in control.Mode}),
     )
 
@@ -48,5 +48,5 @@ def test_an_entry_is_read_field_by_field() -> None:
     names = [name for name, _ in sockets.ENTRY_FIELDS]
 
     assert names == [field.name for field in msgspec.structs.fields(sockets.SocketEntry)]
-    assert sockets.ENTRY.size == 200
+    assert sockets.ENTRY.size == 232
     assert wire.ENDPOINTS.size == 40

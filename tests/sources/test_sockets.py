@@ -24,6 +24,8 @@ def entry(**values: int) -> SocketEntry:
         "pid": 11,
         "tid": 12,
         "flags": Flag.SERVER,
+        "frames_received": bytes(16),
+        "frames_sent": bytes(16),
         "told": 1,
         "busy": bytes(2),
         **values,
