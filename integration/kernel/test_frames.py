@@ -111,8 +111,9 @@ def test_of_much_data_the_first_bytes_are_copied(recorder: Recorder, do: Run) ->
 @pytest.mark.parametrize("reads", [1, 2, 8, 9, 10, 100, 521, 1000, 8192, 20000])
 def test_any_cutting_is_the_same_walk(recorder: Recorder, do: Run, reads: int) -> None:
     """Sent in pieces of one size, read in those of another."""
-    # A byte a call is slow; all that is small and the start of what is large will do.
-    stream = CONVERSATION if reads > 9 else frame(HEADERS, number(7)) + frame(DATA, number(600)) + TRAILERS
+    # A few bytes a call are slow: something of each kind will do.
+    short = frame(HEADERS, number(7)) + frame(DATA, number(600)) + TRAILERS
+    stream = CONVERSATION if reads > 99 else short + frame(DATA, number(23)) + short
     steps = [
         *in_calls(OPENING, 60, client=True),
         *in_calls(stream, reads, client=True, reads=max(reads * 2 // 3, 1)),
@@ -244,7 +245,8 @@ def test_a_file_beyond_its_frame_loses_the_place(recorder: Recorder, do: Run, mo
 
 
 def test_bytes_thrown_away_within_data_are_gone_over(recorder: Recorder, do: Run) -> None:
-    behind = number(100) + TRAILERS + LARGE + HEAD
+    data = frame(DATA, number(3000))
+    behind = number(100) + TRAILERS + data + HEAD
     before = frame(DATA, bytes(2100))[:9]
     server = recorder.side(*reversed(do(frames.with_bytes_thrown_away, before, 2000, behind)))
 
@@ -253,8 +255,8 @@ def test_bytes_thrown_away_within_data_are_gone_over(recorder: Recorder, do: Run
         Piece(0, OPENING + before),
         Piece(begin, b"", 2000, Unseen.TRUNC),
         Piece(begin + 2000, b"", 100, Unseen.BUDGET),
-        Piece(begin + 2100, TRAILERS + LARGE[:14], len(TRAILERS + LARGE), Unseen.BUDGET, continued=True),
-        Piece(begin + 2100 + len(TRAILERS + LARGE), HEAD, continued=True),
+        Piece(begin + 2100, TRAILERS + data[:14], len(TRAILERS + data), Unseen.BUDGET, continued=True),
+        Piece(begin + 2100 + len(TRAILERS + data), HEAD, continued=True),
     ]
     assert_balanced(server)
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "events.h"
+#include "socket.h"
 
 /* What user space sets; read by every program at every event. One element, written whole. */
 struct settings {
@@ -26,5 +27,5 @@ struct command {
 	u64 epoch_ns;
 	u32 marks;	/* MARK_MUTED, MARK_MORE, MARK_FRAMES */
 	u32 reserved;
-	u64 boundary[2];	/* MARK_FRAMES: offset at which a frame begins, by enum direction */
+	u64 boundary[DIRECTIONS];	/* MARK_FRAMES: offset at which a frame begins */
 };

@@ -60,8 +60,8 @@ def words(tables: Tables, ring: Positions) -> LastWords:
 
 
 def value(**fields: int) -> bytes:
-    known: dict[str, int | bytes] = {"endpoints": bytes(40), "busy": bytes(2), "told": 1, **fields}
-    return ENTRY.pack(*(known.get(name, 0) for name, _ in ENTRY_FIELDS))
+    known: dict[str, int | bytes] = {"told": 1, **fields}
+    return ENTRY.pack(*(known.get(name, b"" if code.endswith("s") else 0) for name, code in ENTRY_FIELDS))
 
 
 def ended(tables: Tables, socket: int, epoch_ns: int) -> None:

@@ -24,13 +24,12 @@ def entry(**values: int) -> SocketEntry:
         "pid": 11,
         "tid": 12,
         "flags": Flag.SERVER,
-        "frames_received": bytes(16),
-        "frames_sent": bytes(16),
         "told": 1,
-        "busy": bytes(2),
         **values,
     }
-    return SocketEntry.parse(ENTRY.pack(*(known.get(name, 0) for name, _ in ENTRY_FIELDS)))
+    return SocketEntry.parse(
+        ENTRY.pack(*(known.get(name, b"" if code.endswith("s") else 0) for name, code in ENTRY_FIELDS))
+    )
 
 
 def word(of: SocketEntry) -> State:
