@@ -231,9 +231,11 @@ def test_data_by_sendfile_is_gone_over(recorder: Recorder, do: Run) -> None:
     assert_balanced(server)
 
 
-@pytest.mark.parametrize("more", [1, 9])
-def test_a_file_beyond_its_frame_loses_the_place(recorder: Recorder, do: Run, more: int) -> None:
-    before, file, behind = frame(DATA, bytes(5000))[:9], number(5000 + more), number(9 - more) + LARGE
+@pytest.mark.parametrize(("cut", "size"), [(9, 5001), (9, 5009), (5, 4), (5, 5004)])
+def test_a_file_that_is_no_part_of_a_payload_loses_the_place(recorder: Recorder, do: Run, cut: int, size: int) -> None:
+    """Header and frame are cut where the file begins and ends."""
+    data = frame(DATA, number(5000)) + LARGE
+    before, file, behind = data[:cut], data[cut : cut + size], data[cut + size :]
     found = do(frames.with_sendfile, before, file, behind)
     server = recorder.side(*reversed(found))
 
@@ -324,6 +326,31 @@ def test_a_boundary_that_went_by_is_of_no_use(recorder: Recorder, do: Run) -> No
     assert client.sent == [Piece(0, workload.REQUEST), *chunks, walked]
     assert_walk(client.received[1:], workload.RESPONSE + message + message, received)
     assert_balanced(client)
+
+
+def test_a_boundary_within_what_was_not_seen_is_of_no_use(recorder: Recorder, do: Run) -> None:
+    client_port, server_port = do(workload.hold, "spliced")
+    do(workload.use, "spliced")
+    server = recorder.side(server_port, client_port, closed=False)
+    received, sent = len(workload.REQUEST), len(workload.RESPONSE)
+    recorder.source.walk_frames(server.key, received, sent)
+    recorder.settle()
+    do(workload.splice_from, "spliced", 3000)
+    message = HEAD + frame(DATA, number(30_000))
+    do(workload.use, "spliced", message, message)
+    recorder.settle()
+    begin = received + 3000
+    recorder.source.walk_frames(server.key, begin + len(message), 0)
+    recorder.settle()
+    do(workload.use, "spliced", message, message)
+    do(workload.let_go, "spliced")
+    server = recorder.side(server_port, client_port)
+
+    assert server.received[1] == Piece(received, b"", 3000, Unseen.SENDFILE)
+    walked = message[: len(HEAD) + 14]
+    assert b"".join(piece.data for piece in server.received if piece.offset >= begin) == message + walked
+    assert_walk(server.sent[1:], workload.RESPONSE + message + message, sent)
+    assert_balanced(server)
 
 
 def test_a_beginning_in_pieces_is_left_to_user_space(recorder: Recorder, do: Run) -> None:

@@ -175,17 +175,21 @@ def send_file(size: int) -> Ports:
 def splice_out(size: int) -> Ports:
     """The server moves what it receives into a pipe by splice; then it reads plainly."""
     with connection() as (client, server):
-        end, start = os.pipe()
-        client.send(b"s" * size)
-        moved = 0
-        while moved < size:
-            moved += os.splice(server.fileno(), start, size - moved)
-        assert len(os.read(end, size)) == size
+        _splice(client, server, size)
         client.send(b"plain")
         read_exactly(server, 5)
-        os.close(end)
-        os.close(start)
         return ports(client, server)
+
+
+def _splice(client: socket.socket, server: socket.socket, size: int) -> None:
+    end, start = os.pipe()
+    client.send(b"s" * size)
+    moved = 0
+    while moved < size:
+        moved += os.splice(server.fileno(), start, size - moved)
+    assert len(os.read(end, size)) == size
+    os.close(end)
+    os.close(start)
 
 
 def splice_in(size: int) -> Ports:
@@ -341,6 +345,11 @@ def use(name: str, request: bytes = REQUEST, response: bytes = RESPONSE) -> int:
     server.send(response)
     read_exactly(client, len(response))
     return os.getpid()
+
+
+def splice_from(name: str, size: int) -> None:
+    """The server of a connection that stays moves what it receives into a pipe."""
+    _splice(*_held[name], size)
 
 
 def let_go(name: str) -> None:
