@@ -41,12 +41,6 @@ def parse_endpoints(raw: bytes) -> Endpoints:
     )
 
 
-def mirrored(raw: bytes) -> bytes:
-    """How the other end of the connection writes its own endpoints, namespace left out (36 bytes): equal to the
-    first 36 bytes of the other socket's raw endpoints, unless addresses were translated on the way."""
-    return raw[16:32] + raw[:16] + raw[34:36] + raw[32:34]
-
-
 # A host speaks to few addresses but over many connections.
 @functools.lru_cache(maxsize=4096)
 def address_text(raw: bytes) -> str:

@@ -12,7 +12,7 @@ Decisions where the road leaves a choice:
   up if the bytes were lost; if they were left out deliberately, the message is adrift and its end is inferred, unless
   another message of that side could be hidden in them.
 - A message that is adrift ends with its last chunk, where the next message begins, when a request's response has
-  ended, by `settle`, or with the close; `incomplete` says that its end is inferred, and its body has no size.
+  ended, or with the close; `incomplete` says that its end is inferred, and its body has no size.
 - What a head that was cut says about its body is not believed.
 """
 
@@ -57,11 +57,6 @@ class Http1(Flow):
         """The end of a request was inferred: the next one may have been in what was not copied."""
         return self._inferred
 
-    def adrift(self, side: Side) -> bool:
-        """A message of `side` is open whose end can only be inferred: `settle` ends it."""
-        half = self._halves[side]
-        return half.drift is not None and half.message is not None
-
     def needed_from(self, side: Side) -> int:
         """See `base.Parser`. The time of a message's begin is to be taken when it is announced; after that, only that
         of its last byte will be asked for."""
@@ -99,14 +94,6 @@ class Http1(Flow):
             self._give_up(error, out)
             raise
         half.position += gap.size
-        return out
-
-    def settle(self, side: Side) -> list[Message]:
-        """The turn of the conversation proves the open message of `side` over: if it is adrift, it ends here."""
-        half = self._halves[side]
-        out: list[Message] = []
-        if half.drift is not None:
-            self._settle(half, half.position - len(half.drift.candidate), out)
         return out
 
     def close(self, side: Side) -> list[Message]:

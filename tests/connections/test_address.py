@@ -1,4 +1,4 @@
-"""Addresses as text, and the view from the other end."""
+"""Addresses as text."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from otelbpf.connections.address import Endpoints, address_text, mirrored, parse_endpoints
+from otelbpf.connections.address import Endpoints, address_text, parse_endpoints
 from otelbpf.events.encode import encode_endpoints
 
 
@@ -58,15 +58,3 @@ def test_text_names_the_address_it_was_made_of(raw: bytes) -> None:
     packed = ipaddress.ip_address(address_text(raw)).packed
 
     assert packed.rjust(16, b"\0") == (raw if len(packed) == 16 else bytes(12) + raw[12:])
-
-
-@given(st.ip_addresses(), st.ip_addresses(), st.integers(0, 65535), st.integers(0, 65535))
-def test_mirrored_is_the_other_ends_view(
-    local: ipaddress.IPv4Address, remote: ipaddress.IPv4Address, local_port: int, remote_port: int
-) -> None:
-    """Both ends of a connection find each other by it, whatever namespaces they live in."""
-    one = encode_endpoints(local.packed, local_port, remote.packed, remote_port, network_namespace=1)
-    other = encode_endpoints(remote.packed, remote_port, local.packed, local_port, network_namespace=2)
-
-    assert mirrored(one) == other[:36]
-    assert mirrored(other) == one[:36]

@@ -53,12 +53,10 @@ def test_the_last_chunk_ends_a_message_adrift(name: str, side: Side) -> None:
     parts = ENDINGS[name]
     assert feed(parser, side, parts[:-1]) == []
     if len(parts) > 1:
-        assert parser.adrift(side)
         assert parser.needed_from(side) == len(UPLOAD if side is C else STREAM) + _size(parts[:-1]) - 1
     assert feed(parser, side, parts[-1:]) == [message]
     assert message.end == message.head_end + _size(parts)
     assert (message.body_size, message.incomplete) == (-1, Incomplete.BODY_SIZE_UNKNOWN)
-    assert not parser.adrift(side)
 
 
 def _size(parts: list[bytes | Gap]) -> int:
@@ -77,9 +75,9 @@ NO_ENDINGS: dict[str, list[bytes | Gap]] = {
 def test_what_looks_like_a_last_chunk_is_none(name: str) -> None:
     """The message goes on."""
     parser = asked()
-    parser.receive(S, STREAM)
+    (message,) = parser.receive(S, STREAM)
     assert feed(parser, S, NO_ENDINGS[name]) == []
-    assert parser.adrift(S)
+    assert message.end == -1
 
 
 def test_a_body_that_looks_like_a_last_chunk_does_no_harm() -> None:
@@ -190,33 +188,6 @@ def test_an_answer_to_a_request_that_was_not_seen_ends_the_parser() -> None:
     parser.receive(S, OK)
     with pytest.raises(ProtocolError):
         parser.receive(S, OK)
-
-
-def test_a_message_adrift_can_be_settled() -> None:
-    """By whoever knows that it is over; a message that is not adrift stays open."""
-    parser = asked()
-    (message,) = parser.receive(S, STREAM)
-    assert parser.settle(S) == []
-    parser.lose(S, gap(5000))
-    assert parser.settle(S) == [message]
-    assert parser.settle(S) == []
-    assert message.end == len(STREAM) + 5000
-    assert not parser.adrift(S)
-    parser.receive(C, GET)
-    assert [m.begin for m in parser.receive(S, OK)] == [message.end]
-
-
-def test_what_waits_to_be_a_first_line_is_no_part_of_what_is_settled() -> None:
-    """It may be the beginning of the next message."""
-    parser = asked()
-    (message,) = parser.receive(S, STREAM)
-    parser.lose(S, gap(5000))
-    parser.receive(C, GET)
-    assert parser.receive(S, OK[:6]) == []
-    assert parser.needed_from(S) == len(STREAM) + 5000 - 1
-    assert parser.settle(S) == [message]
-    assert message.end == len(STREAM) + 5000
-    assert [m.begin for m in parser.receive(S, OK[6:])] == [message.end]
 
 
 def test_what_waited_to_be_a_first_line_and_is_none_is_body() -> None:
