@@ -1,7 +1,8 @@
 """Who a process was when it did something: identities by process id and time, and the resource each of them stands for.
 
 A process that execs gets a new identity, and so does one that takes the number of another; records that come late still
-find the one that held at their time. Bounded: the process that was asked for the longest ago is forgotten first.
+find the one that held at their time. Bounded in number and, since users choose their processes' arguments and
+environment, in bytes: the process that was asked for the longest ago is forgotten first.
 """
 
 from __future__ import annotations
@@ -26,11 +27,12 @@ _UNKNOWN: Final = Identity(pid=0)
 class _Entry(Generic[R]):
     """An identity, and its resource once it was asked for: one object for as long as the identity holds."""
 
-    __slots__ = ("identity", "resource", "since_ns")
+    __slots__ = ("identity", "resource", "since_ns", "size_bytes")
 
     def __init__(self, identity: Identity) -> None:
         self.identity = identity
         self.since_ns = identity.time_ns
+        self.size_bytes = sum(map(len, identity.command)) + sum(map(len, identity.environment.values()))
         self.resource: R | None = None
 
 
@@ -38,12 +40,20 @@ class Directory(Generic[R]):
     """The processes of a host, or the servers that packets tell of."""
 
     def __init__(
-        self, make: Callable[[Attributes], R], *, extra: Sequence[tuple[str, str]] = (), max_processes: int = 8192
+        self,
+        make: Callable[[Attributes], R],
+        *,
+        extra: Sequence[tuple[str, str]] = (),
+        max_processes: int = 8192,
+        max_bytes: int = 16 << 20,
     ) -> None:
-        """`make` makes a resource of attributes; `extra` attributes are added to each of them."""
+        """`make` makes a resource of attributes; `extra` attributes are added to each of them. `max_bytes` bounds the
+        arguments and environments of all processes together."""
         self._make = make
         self._extra = tuple(extra)
         self._max = max_processes
+        self._max_bytes = max_bytes
+        self._bytes = 0
         self._host = Host()
         self._processes: OrderedDict[int, list[_Entry[R]]] = OrderedDict()
         self._servers: OrderedDict[bytes, R] = OrderedDict()
@@ -76,13 +86,17 @@ class Directory(Generic[R]):
             place -= 1
         if place and entries[place - 1].since_ns == identity.time_ns:
             place -= 1
-            del entries[place]  # the same moment, told again in more detail
+            self._bytes -= entries.pop(place).size_bytes  # the same moment, told again in more detail
         if place and _same(entries[place - 1].identity, identity):
             return  # met again, nothing new: its resource stays the same object
-        entries.insert(place, _Entry(identity))
-        del entries[:-MAX_PAST]
-        if len(self._processes) > self._max:
-            self._processes.popitem(last=False)
+        entry: _Entry[R] = _Entry(identity)
+        entries.insert(place, entry)
+        self._bytes += entry.size_bytes
+        if len(entries) > MAX_PAST:
+            self._bytes -= entries.pop(0).size_bytes
+        while len(self._processes) > self._max or (self._bytes > self._max_bytes and len(self._processes) > 1):
+            _, forgotten = self._processes.popitem(last=False)
+            self._bytes -= sum(each.size_bytes for each in forgotten)
 
     def identity_of(self, pid: int, time_ns: int | None = None) -> Identity:
         """Who the process was at that time, or is now; an Identity of nothing but its id where it is not known."""

@@ -158,3 +158,33 @@ def test_bounds() -> None:
         "[::1]:83",
     ]
     assert len(directory) == 3
+
+
+def test_what_users_say_of_themselves_is_bounded_over_all_processes() -> None:
+    """Arguments and environments: a hundred processes that run four programs each, all with as much of both as is
+    read."""
+    directory: Directory[Resource] = Directory(Resource, max_bytes=80_000)
+    for time_ns in range(100, 104):
+        for pid in range(1, 101):
+            said = f"{time_ns}-{pid}"
+            directory.add(
+                Identity(
+                    pid=pid,
+                    time_ns=time_ns,
+                    command=(said.ljust(4000),),
+                    environment={"OTEL_SERVICE_NAME": said.ljust(4000)},
+                )
+            )
+
+    assert len(directory) == 10
+    assert [directory.identity_of(pid).time_ns for pid in (90, 91, 100)] == [0, 103, 103]
+    assert directory.resource_of(100, 103, NOWHERE).attributes[0] == ("service.name", "103-100")
+
+
+def test_one_process_may_say_more_than_all_together() -> None:
+    """It is not forgotten for it."""
+    directory: Directory[Resource] = Directory(Resource, max_bytes=10)
+    directory.add(Identity(pid=1, time_ns=1, command=("shop", "--with", "many words")))
+    directory.add(Identity(pid=1, time_ns=1, command=("shop", "--with", "other words")))
+
+    assert directory.identity_of(1).command == ("shop", "--with", "other words")
