@@ -218,7 +218,9 @@ class Pipeline:
         if event.event is TlsEvent.BOUND:
             carrier = self._tracker.get(event.carrier)
             session = carrier.attachment if carrier is not None else None
-            if isinstance(session, Session) and session.phase is not Phase.OVER:
+            if isinstance(session, Session) and session.phase is Phase.SPEAKING:
+                return  # a socket that speaks in the clear carries nobody's TLS
+            if isinstance(session, Session) and session.phase is Phase.LISTENING:
                 session.encrypted()
             self._tls.bind(connection, event, carrier)
             return

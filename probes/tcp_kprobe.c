@@ -12,9 +12,6 @@ static inline void enter(u64 sk, u64 message, u32 direction, u32 flags)
 	u64 id = bpf_get_current_pid_tgid();
 	struct call call = {};
 
-#ifdef WITH_TLS
-	note_carrier(sk, 0);
-#endif
 	call.sk = sk;
 	call.direction = direction;
 	call.time_ns = bpf_ktime_get_ns();
@@ -49,6 +46,9 @@ static inline void leave(struct pt_regs *ctx, u32 direction)
 			call->reason = UNSEEN_TRUNC;
 		call->time_ns = bpf_ktime_get_ns();
 	}
+#ifdef WITH_TLS
+	note_carrier(call->sk, direction, result, 0);
+#endif
 	call->length = result;
 	pass_on(ctx, work);
 }

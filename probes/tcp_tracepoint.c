@@ -13,8 +13,8 @@ static inline void on_length(struct bpf_raw_tracepoint_args *ctx, u32 direction)
 	struct call *call;
 
 #ifdef WITH_TLS
-	/* A call that moved nothing, for it would have had to wait, is proof as well. */
-	note_carrier(ctx->args[0], user_stack());
+	if (result > 0 && !(flags & MSG_PEEK))
+		note_carrier(ctx->args[0], direction, result, user_stack());
 #endif
 	if (!work)
 		return;

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -48,16 +48,31 @@ def java(*arguments: str | Path) -> list[str | Path]:
     return [tool("java", "default-jdk-headless"), *tuning, "Client", *arguments]
 
 
-def ask(client: str, requests: list[Request], folder: Path, *, concurrency: int = 8, name: str = "") -> Asked:
+def ask(
+    client: str,
+    requests: list[Request],
+    folder: Path,
+    *,
+    concurrency: int = 8,
+    name: str = "",
+    environment: Mapping[str, str] | None = None,
+) -> Asked:
     """Let `client` carry out the plan; every request must have been answered."""
-    return Asking(client, requests, folder, concurrency=concurrency, name=name).finished()
+    return Asking(client, requests, folder, concurrency=concurrency, name=name, environment=environment).finished()
 
 
 class Asking:
     """A client at work on its plan."""
 
     def __init__(
-        self, client: str, requests: list[Request], folder: Path, *, concurrency: int = 8, name: str = ""
+        self,
+        client: str,
+        requests: list[Request],
+        folder: Path,
+        *,
+        concurrency: int = 8,
+        name: str = "",
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         self.client, self.requests = client, requests
         self.name = name or f"client-{client}"
@@ -67,8 +82,10 @@ class Asking:
         self.started_ns = time.time_ns()
         # curl ends when it is done, perhaps before anyone could read its environment; its service is its name.
         self.service = "curl" if client == "curl" else self.name
-        environment = {} if client == "curl" else {"OTEL_SERVICE_NAME": self.name}
-        self.running = Running(argv, folder=folder, name=self.name, environment=environment, stdin=subprocess.PIPE)
+        named = {} if client == "curl" else {"OTEL_SERVICE_NAME": self.name}
+        self.running = Running(
+            argv, folder=folder, name=self.name, environment={**named, **(environment or {})}, stdin=subprocess.PIPE
+        )
 
     def so_far(self) -> Asked:
         """Who asks, without any answers."""

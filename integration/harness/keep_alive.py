@@ -18,12 +18,16 @@ from integration.harness.truth import Expected
 class KeepAlive:
     """programs/keep_alive.py at work."""
 
-    def __init__(self, server: Server, folder: Path, *, name: str = "keep-alive") -> None:
+    def __init__(
+        self, server: Server, folder: Path, *, name: str = "keep-alive", authority: Path | None = None
+    ) -> None:
+        """`authority` vouches for the server, which then is asked over TLS."""
         self.server = server
+        self.scheme = "https" if authority else "http"
         self.name = name
         self.asked: list[tuple[Request, Answer]] = []
         self.running = Running(
-            [python(), "-m", "integration.programs.keep_alive", "127.0.0.1", str(server.port)],
+            [python(), "-m", "integration.programs.keep_alive", "127.0.0.1", str(server.port), authority or ""],
             folder=folder,
             name=name,
             environment={"OTEL_SERVICE_NAME": name},
@@ -58,7 +62,7 @@ class KeepAlive:
     def begin(self, path: str, *, method: str = "GET", body: int = 0) -> Request:
         """Ask, without waiting for the answer."""
         self._write(f"{method} {path} {body}\n")
-        url = base_url("v4", self.server.port) + path
+        url = base_url("v4", self.server.port, scheme=self.scheme) + path
         return Request(id=path, method=method, url=url, body=body, headers={"User-Agent": "keep-alive"})
 
     def end(self, request: Request) -> Request:

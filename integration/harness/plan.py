@@ -36,10 +36,10 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     error: str
 
 
-def base_url(family: Family, port: int) -> str:
+def base_url(family: Family, port: int, *, scheme: str = "http") -> str:
     """The URL of a server on loopback."""
     address = ADDRESSES[family]
-    return f"http://[{address}]:{port}" if ":" in address else f"http://{address}:{port}"
+    return f"{scheme}://[{address}]:{port}" if ":" in address else f"{scheme}://{address}:{port}"
 
 
 # Method, query, size of the request's body, chunked: one request of each shape. A prime number of shapes, so that

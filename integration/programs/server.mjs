@@ -1,7 +1,10 @@
-// The workload's server on node's http, on IPv4 and IPv6. Usage: server.mjs PORT
+// The workload's server on node's http, on IPv4 and IPv6. Usage: server.mjs PORT [CERTIFICATE KEY]
+import { readFileSync } from "node:fs";
 import http from "node:http";
+import https from "node:https";
 
 const port = Number(process.argv[2]);
+const [cert, key] = process.argv.slice(3).map((file) => readFileSync(file));
 
 async function answer(request, response) {
   const wish = new URL(request.url, "http://host").searchParams;
@@ -27,4 +30,6 @@ async function answer(request, response) {
   }
 }
 
-for (const host of ["127.0.0.1", "::1"]) http.createServer(answer).listen(port, host);
+for (const host of ["127.0.0.1", "::1"]) {
+  (cert ? https.createServer({ cert, key }, answer) : http.createServer(answer)).listen(port, host);
+}

@@ -1,4 +1,4 @@
-"""The workload's server as an ASGI application under uvicorn, on IPv4 and IPv6. Usage: -m … PORT"""
+"""The workload's server as an ASGI application under uvicorn, on IPv4 and IPv6. Usage: -m … PORT [CERTIFICATE KEY]"""
 
 from __future__ import annotations
 
@@ -49,4 +49,6 @@ def listener(family: socket.AddressFamily, address: str) -> socket.socket:
 
 
 sockets = [listener(socket.AF_INET, "127.0.0.1"), listener(socket.AF_INET6, "::1")]
-uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="off")).run(sockets=sockets)
+certificate, key = sys.argv[2:4] if len(sys.argv) > 2 else (None, None)
+config = uvicorn.Config(app, log_level="warning", lifespan="off", ssl_certfile=certificate, ssl_keyfile=key)
+uvicorn.Server(config).run(sockets=sockets)

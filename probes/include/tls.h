@@ -24,6 +24,14 @@
 #define NO_CARRIER 0
 #define SEVERAL_CARRIERS 1	/* no address of a socket */
 
+/* Calls of the library within each other, by way of an application's callbacks. A power of two. */
+#define TLS_DEPTH 4
+
+/* What the library adds to plain text that it sends itself: header, nonce, padding and tag of each record. */
+#define FULL_RECORD 16384
+#define LEAST_ADDED 16
+#define MOST_ADDED 96
+
 struct tls_key {
 	u64 session;
 	u32 pid;
@@ -43,8 +51,15 @@ struct tls_call {
 	u64 stack;	/* the stack pointer at entry: tells this call from those within it */
 	u64 time_ns;
 	u64 carrier;	/* the socket that was at work within it, NO_CARRIER or SEVERAL_CARRIERS */
+	u64 moved;	/* bytes that socket sent or received */
 	u32 direction;
 	u32 reason;	/* enum unseen: the bytes never were in the application's memory */
+};
+
+/* Those of a thread, the outermost first. */
+struct tls_stack {
+	u64 depth;
+	struct tls_call calls[TLS_DEPTH];
 };
 
 struct small_piece {
@@ -74,7 +89,7 @@ struct plain {
 };
 
 BPF_TABLE("lru_hash", struct tls_key, struct tls_entry, tls_sessions, MAX_TLS_SESSIONS);
-BPF_TABLE("lru_hash", u64, struct tls_call, tls_calls, 16384);	/* by thread */
+BPF_TABLE("lru_hash", u64, struct tls_stack, tls_calls, 16384);	/* by thread */
 
 /* Pointers of user space have 47 bits, so two processes' sessions differ; and at one time there is one such pointer. */
 static inline u64 name_session(struct tls_key *key)
@@ -82,20 +97,62 @@ static inline u64 name_session(struct tls_key *key)
 	return key->session ^ (u64)key->pid << 47;
 }
 
-/* A call on a socket, within a call of the library? `stack` is the thread's in user space: below that of a call under way,
- * and 0 where it cannot be known.
+/* Forgets calls that ended unseen: the stack has been above theirs since. Returns the innermost one. */
+static inline struct tls_call *innermost(struct tls_stack *calls, u64 stack)
+{
+	struct tls_call *call;
+	u64 at;
+
+#pragma clang loop unroll(disable)
+	for (int i = 0; i < TLS_DEPTH; i++) {
+		if (!calls->depth)
+			return 0;
+		at = (calls->depth - 1) & (TLS_DEPTH - 1);
+		call = &calls->calls[at];
+		if (call->stack >= stack)
+			return call;
+		calls->depth = at;
+	}
+	return 0;
+}
+
+/* A socket sent or received within a call of the library that writes or reads? `stack` is the thread's in user space, 0
+ * where it cannot be known. Callbacks of the application may use sockets of their own, hence what may_carry() asks.
  */
-static inline void note_carrier(u64 sk, u64 stack)
+static inline void note_carrier(u64 sk, u32 direction, u64 moved, u64 stack)
 {
 	u64 id = bpf_get_current_pid_tgid();
-	struct tls_call *call = tls_calls.lookup(&id);
+	struct tls_stack *calls = tls_calls.lookup(&id);
+	struct tls_call *call;
 
-	if (!call || stack > call->stack || !sk_is_tcp(sk))
+	if (!calls || !calls->depth || !sk_is_tcp(sk))
 		return;
-	if (call->carrier == NO_CARRIER)
-		call->carrier = sk;
-	else if (call->carrier != sk)
-		call->carrier = SEVERAL_CARRIERS;
+#pragma clang loop unroll(disable)
+	for (int i = 0; i < TLS_DEPTH; i++) {
+		call = &calls->calls[i & (TLS_DEPTH - 1)];
+		if (i >= calls->depth || call->stack < stack || call->direction != direction)
+			continue;
+		call->moved += moved;
+		if (call->carrier == NO_CARRIER)
+			call->carrier = sk;
+		else if (call->carrier != sk)
+			call->carrier = SEVERAL_CARRIERS;
+	}
+}
+
+/* Could what the socket moved within the call be its `count` bytes of plain text, encrypted? Reading, the library may have
+ * taken more than it gives.
+ */
+static inline int may_carry(struct tls_call *call, s64 count)
+{
+	u64 records;
+
+	if (call->carrier == NO_CARRIER || call->carrier == SEVERAL_CARRIERS || count <= 0)
+		return 0;
+	records = (u64)count / FULL_RECORD + 1;
+	if (call->moved < count + LEAST_ADDED)
+		return 0;
+	return call->direction == RECEIVED || call->moved <= count + records * MOST_ADDED;
 }
 
 /* Returns 0 when the ring had no room. */
@@ -181,24 +238,38 @@ static inline void on_session_shut(u64 session)
 
 static inline void enter_library(struct pt_regs *ctx, u64 base, u64 count_at, u32 direction, u32 reason)
 {
-	u64 id = bpf_get_current_pid_tgid();
-	struct tls_call *outer, call = {};
+	u64 id = bpf_get_current_pid_tgid(), at;
 	struct settings *to = read_settings();
+	struct tls_stack *calls, none = {};
+	struct tls_call *call;
 
 	if (!to || id >> 32 == to->own_pid)
 		return;
-	/* The library's functions may call each other: the outermost one counts. */
-	outer = tls_calls.lookup(&id);
-	if (outer && outer->stack > ctx->sp)
+	calls = tls_calls.lookup(&id);
+	if (!calls) {
+		tls_calls.update(&id, &none);
+		calls = tls_calls.lookup(&id);
+		if (!calls)
+			return;
+	}
+	/* The library's functions may call each other: the outermost one counts. Others come by way of a callback. */
+	call = innermost(calls, ctx->sp + 1);
+	if (call && call->session == ctx->di && call->direction == direction && call->base == base)
 		return;
-	call.session = ctx->di;
-	call.base = base;
-	call.count_at = count_at;
-	call.stack = ctx->sp;
-	call.time_ns = bpf_ktime_get_ns();
-	call.direction = direction;
-	call.reason = reason;
-	tls_calls.update(&id, &call);
+	if (calls->depth >= TLS_DEPTH)
+		return;
+	at = calls->depth & (TLS_DEPTH - 1);
+	call = &calls->calls[at];
+	call->session = ctx->di;
+	call->base = base;
+	call->count_at = count_at;
+	call->stack = ctx->sp;
+	call->time_ns = bpf_ktime_get_ns();
+	call->carrier = NO_CARRIER;
+	call->moved = 0;
+	call->direction = direction;
+	call->reason = reason;
+	calls->depth = at + 1;
 }
 
 /* Takes what is known of the socket into the session; it keeps the last one that was proved. */
@@ -206,8 +277,6 @@ static inline void bind_session(struct tls_key *key, struct tls_entry *entry, u6
 {
 	struct socket_entry *carrier;
 
-	if (sk == NO_CARRIER || sk == SEVERAL_CARRIERS)
-		return;
 	carrier = sockets.lookup(&sk);
 	if (!carrier)
 		return;
@@ -358,7 +427,8 @@ static inline void tell_library_call(struct tls_call *call, s64 count)
 		if (entry->plain.verdict != VERDICT_FILTERED && !tell_process(key.pid, id))
 			entry->plain.verdict = VERDICT_UNKNOWN;
 	}
-	bind_session(&key, entry, call->carrier);
+	if (may_carry(call, count))
+		bind_session(&key, entry, call->carrier);
 	if (count <= 0 || entry->plain.verdict == VERDICT_FILTERED || entry->plain.verdict == VERDICT_OWN)
 		return;
 	begin = entry->plain.end[direction];
@@ -377,12 +447,16 @@ static inline void tell_library_call(struct tls_call *call, s64 count)
 static inline int leave_library(struct pt_regs *ctx, struct tls_call *call)
 {
 	u64 id = bpf_get_current_pid_tgid();
-	struct tls_call *entered = tls_calls.lookup(&id);
+	struct tls_stack *calls = tls_calls.lookup(&id);
+	struct tls_call *entered;
 
+	if (!calls)
+		return 0;
 	/* The return address is off the stack. */
+	entered = innermost(calls, ctx->sp - 8);
 	if (!entered || entered->stack + 8 != ctx->sp)
 		return 0;
 	*call = *entered;
-	tls_calls.delete(&id);
+	calls->depth -= 1;
 	return 1;
 }

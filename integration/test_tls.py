@@ -1,0 +1,185 @@
+"""Inside TLS: every request of real programs becomes its two spans, as it would in plain text."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from integration.harness import balance, expect, servers, truth
+from integration.harness.clients import ask
+from integration.harness.collector import Collector
+from integration.harness.keep_alive import KeepAlive
+from integration.harness.plan import Request, app_plan, base_url
+from integration.harness.programs import tool
+from integration.harness.secured import certificate, over_tls, start_secured
+
+COUNT = 61
+VERSIONS = ("1.2", "1.3")
+
+
+def plan_for(server: servers.Server, run: str, agent: str = "client") -> list[Request]:
+    base = base_url("v4", server.port, scheme="https")
+    if server.reads_query:
+        return app_plan(run, base, COUNT, agent=agent)
+    return expect.file_plan(run, base, COUNT, agent=agent)
+
+
+def assert_told(expected: list[truth.Expected], collector: Collector, *, evidence: set[str], version: str = "") -> None:
+    """The spans are those expected, each says how its socket is known, and every account balances."""
+    spans = collector.spans()
+    truth.assert_equal(expected, spans)
+    assert {span.attributes["otelbpf.tls.evidence"] for span in spans} == evidence
+    if version:
+        assert {span.attributes["tls.protocol.version"] for span in spans} == {version}
+    sheet = balance.parse(collector.stderr())
+    sheet.assert_balanced()
+    assert sheet.lost == {}
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_curl_and_nginx(version: str, tier: str, folder: Path, run: str) -> None:
+    """Both call their library around their own calls on the socket: the proof is in the nesting."""
+    server = start_secured("nginx", folder, version=version)
+    with Collector(folder, tier=tier, ports=[server.port]) as collector, server:
+        asked = ask("curl", plan_for(server, run), folder, environment=certificate(folder).trust)
+        expected = over_tls(expect.both_ends(asked, server))
+    assert_told(expected, collector, evidence={"nested_call"}, version=version)
+    assert {span.attributes["tls.cipher"][:4] for span in collector.spans()} == {"TLS_"}
+
+
+CLIENTS = {
+    "requests": {"nested_call"},
+    "httpx": {"record_lengths"},
+    "aiohttp": {"record_lengths"},
+    "fetch": {"record_lengths"},
+}
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("client", CLIENTS)
+def test_clients(client: str, version: str, tier: str, folder: Path, run: str) -> None:
+    """Each asks nginx, eight requests at a time."""
+    server = start_secured("nginx", folder, version=version)
+    with Collector(folder, tier=tier, ports=[server.port]) as collector, server:
+        asked = ask(client, plan_for(server, run), folder, environment=certificate(folder).trust)
+        expected = over_tls(expect.both_ends(asked, server))
+    assert_told(expected, collector, evidence={"nested_call"} | CLIENTS[client], version=version)
+
+
+SERVERS = {
+    "gunicorn-gthread": {"nested_call"},
+    "uvicorn": {"record_lengths"},
+    "node": {"record_lengths"},
+}
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("name", SERVERS)
+def test_servers(name: str, version: str, tier: str, folder: Path, run: str) -> None:
+    """Each is asked by requests, eight connections at a time."""
+    server = start_secured(name, folder, version=version)
+    with Collector(folder, tier=tier, ports=[server.port]) as collector, server:
+        asked = ask("requests", plan_for(server, run), folder, environment=certificate(folder).trust)
+        expected = over_tls(expect.both_ends(asked, server))
+    assert_told(expected, collector, evidence={"nested_call"} | SERVERS[name], version=version)
+
+
+def test_gnutls(tier: str, folder: Path, run: str) -> None:
+    """wget of Debian."""
+    server = start_secured("nginx", folder)
+    base = f"https://localhost:{server.port}/r/{run}/"
+    wget = [
+        tool("wget", "wget"),
+        "--quiet",
+        "--output-document=/dev/null",
+        f"--ca-certificate={certificate(folder).file}",
+    ]
+    with Collector(folder, tier=tier, ports=[server.port]) as collector, server:
+        subprocess.run([*wget, *(f"{base}{number}" for number in range(7))], check=True)
+    told = sorted((span.kind, span.path) for span in collector.spans())
+    assert told == sorted((kind, f"/r/{run}/{number}") for kind in ("CLIENT", "SERVER") for number in range(7))
+    assert {span.attributes["otelbpf.tls.evidence"] for span in collector.spans()} == {"nested_call"}
+    balance.parse(collector.stderr()).assert_balanced()
+
+
+def test_the_name_a_client_asks_for(tier: str, folder: Path, run: str) -> None:
+    """And the one protocol it offers."""
+    server = start_secured("nginx", folder)
+    url = f"https://localhost:{server.port}/r/{run}/1"
+    with Collector(folder, tier=tier, ports=[server.port]) as collector, server:
+        curl = [tool("curl", "curl"), "--silent", "--http1.1", "--cacert", str(certificate(folder).file), url]
+        subprocess.run(curl, check=True, capture_output=True)
+    for span in collector.spans():
+        assert span.attributes["tls.client.server_name"] == "localhost"
+        assert span.attributes["tls.next_protocol"] == "http/1.1"
+    assert len(collector.spans()) == 2
+
+
+@pytest.mark.parametrize("name", ["nginx", "gunicorn-gthread", "uvicorn", "node"])
+def test_connections_open_before(name: str, tier: str, folder: Path, run: str) -> None:
+    """Of a connection that was open, exactly the requests made after the start are told, with its addresses."""
+    server = start_secured(name, folder)
+    path = "/r" if name != "nginx" else "/f"
+    after = "?size=20000" if name != "nginx" else "/page"
+    with contextlib.ExitStack() as open_clients:
+        clients = [
+            open_clients.enter_context(
+                KeepAlive(server, folder, name=f"client-{n}", authority=certificate(folder).file)
+            )
+            for n in range(4)
+        ]
+        for n, client in enumerate(clients):
+            client.ask(f"{path}/{run}/{n}-before{after}")
+        expected = []
+        with Collector(folder, tier=tier, ports=[server.port]) as collector:
+            for n, client in enumerate(clients):
+                expected += client.expected([client.ask(f"{path}/{run}/{n}-{turn}{after}") for turn in range(5)])
+            open_clients.close()
+            server.running.stop()
+    truth.assert_equal(over_tls(expected), collector.spans(), linked=False)
+    balance.parse(collector.stderr()).assert_balanced()
+
+
+def test_a_server_that_starts_later(tier: str, folder: Path, run: str) -> None:
+    """Its library is one that nobody had mapped before: a copy of its own."""
+    library = next(Path("/usr/lib/x86_64-linux-gnu").glob("libssl.so.3"))
+    own = folder / "own"
+    own.mkdir()
+    (own / "libssl.so.3").write_bytes(library.read_bytes())
+    with Collector(folder, tier=tier) as collector:
+        server = start_secured("uvicorn", folder, environment={"LD_LIBRARY_PATH": str(own)})
+        with server:
+            asked = ask("requests", plan_for(server, run), folder, environment=certificate(folder).trust)
+            expected = over_tls(expect.both_ends(asked, server))
+    spans = [span for span in collector.spans() if f"/{run}/" in span.path]
+    truth.assert_equal(expected, spans)
+
+
+def test_tls_that_cannot_be_read_is_named(tier: str, folder: Path, run: str) -> None:
+    """A client in Go: its requests are told by the server alone, and it is named, once."""
+    server = start_secured("nginx", folder)
+    with Collector(folder, tier=tier, ports=[server.port]) as collector, server:
+        asked = ask("go", plan_for(server, run), folder, environment={"SSL_CERT_FILE": str(certificate(folder).file)})
+        expected = [one for one in over_tls(expect.both_ends(asked, server)) if one.kind == "SERVER"]
+    truth.assert_equal(expected, collector.spans())
+    lines = [line for line in collector.stderr().splitlines() if "cannot be read" in line]
+    assert len(lines) == 1
+    assert str(asked.pid) in lines[0]
+    sheet = balance.parse(collector.stderr())
+    sheet.assert_balanced()
+    assert sheet.lists["connections"]["tls_not_read"] > 0
+
+
+def test_without_uprobes_the_rest_is_traced(tier: str, folder: Path, run: str) -> None:
+    """Switched off: plain text is not read, ciphertext is counted."""
+    server = start_secured("nginx", folder)
+    environment = {"OTELBPF_CAPTURE_TLS": "false"}
+    with Collector(folder, tier=tier, ports=[server.port], environment=environment) as collector, server:
+        ask("curl", plan_for(server, run), folder, environment=certificate(folder).trust)
+    assert collector.spans() == []
+    sheet = balance.parse(collector.stderr())
+    sheet.assert_balanced()
+    assert sheet.lists["connections"]["tls"] == sheet.lists["connections"]["opened"]
