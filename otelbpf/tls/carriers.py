@@ -2,8 +2,11 @@
 
 Such a program hands n bytes to its library and then sends, on the same thread, a record whose length is n and what the
 cipher adds; or receives a record and then gets n bytes from the library. A match counts only where no other plain text
-and no other socket of that thread would match as well, and a socket is believed after two of them. Contradictions take
-everything back. So a wrong socket would need two accidents in a row, each alone among its neighbours.
+and no other socket of that thread would match as well. Contradictions take everything back.
+
+Of a record that is sent, all plain text it could be made of is known, so one match will do where the cipher is known, and
+with it the very length. Of records that are received some may not have been copied, and the cipher of a connection that
+was open before is not known: there it takes two matches, each alone among its neighbours.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ from otelbpf.connections.connection import Connection
 
 _Value = TypeVar("_Value")
 NEEDED: Final = 2
-"""Matches before a socket is believed."""
+"""What matches must weigh before a socket is believed."""
 _MAX_THREADS: Final = 4096
 _MAX_OPEN: Final = 32
 """Connections of a thread of which something awaits its match."""
@@ -55,7 +58,7 @@ class Carriers:
     def __init__(self) -> None:
         self._threads: OrderedDict[int, _Thread] = OrderedDict()
         self._matches: dict[bytes, tuple[Connection, int]] = {}
-        """By session: the socket, and how often it matched."""
+        """By session: the socket, and what its matches weigh."""
 
     def wrote(self, tid: int, plain: Connection, length: int) -> None:
         """Plain text was given to the library."""
@@ -73,7 +76,7 @@ class Carriers:
         if len(found) != 1:
             return None
         del written[found[0].key]
-        return self._match(found[0], carrier)
+        return self._match(found[0], carrier, NEEDED if len(added) == 1 else 1)
 
     def received(self, tid: int, carrier: Connection, records: Sequence[int], added: tuple[int, ...]) -> None:
         """A socket received records."""
@@ -97,7 +100,7 @@ class Carriers:
             return None
         carrier, record, lengths = found[0]
         lengths.remove(record)
-        return carrier if self._match(plain, carrier) is not None else None
+        return carrier if self._match(plain, carrier, 1) is not None else None
 
     def forget(self, connection: Connection) -> None:
         """It has found its other half, or is over."""
@@ -107,14 +110,14 @@ class Carriers:
             thread.written.pop(key, None)
             thread.received.pop(key, None)
 
-    def _match(self, plain: Connection, carrier: Connection) -> Connection | None:
+    def _match(self, plain: Connection, carrier: Connection, weight: int) -> Connection | None:
         known = self._matches.get(plain.key)
         if known is not None and known[0] is not carrier:
             del self._matches[plain.key]
             return None
-        count = 1 if known is None else known[1] + 1
-        self._matches[plain.key] = (carrier, count)
-        return plain if count >= NEEDED else None
+        weight += 0 if known is None else known[1]
+        self._matches[plain.key] = (carrier, weight)
+        return plain if weight >= NEEDED else None
 
     def _thread(self, tid: int) -> _Thread:
         thread = self._threads.get(tid)
