@@ -70,7 +70,7 @@ def test_clients(client: str, version: str, tier: str, folder: Path, run: str) -
 
 
 SERVERS = {
-    "gunicorn-gthread": {"nested_call"},
+    "gunicorn-sync": {"nested_call"},
     "uvicorn": {"record_lengths"},
     "node": {"record_lengths"},
 }
@@ -118,7 +118,7 @@ def test_the_name_a_client_asks_for(tier: str, folder: Path, run: str) -> None:
     assert len(collector.spans()) == 2
 
 
-@pytest.mark.parametrize("name", ["nginx", "gunicorn-gthread", "uvicorn", "node"])
+@pytest.mark.parametrize("name", ["nginx", "uvicorn", "node"])
 def test_connections_open_before(name: str, tier: str, folder: Path, run: str) -> None:
     """Of a connection that was open, exactly the requests made after the start are told, with its addresses."""
     server = start_secured(name, folder)
@@ -165,7 +165,7 @@ def test_tls_that_cannot_be_read_is_named(tier: str, folder: Path, run: str) -> 
         asked = ask("go", plan_for(server, run), folder, environment={"SSL_CERT_FILE": str(certificate(folder).file)})
         expected = [one for one in over_tls(expect.both_ends(asked, server)) if one.kind == "SERVER"]
     truth.assert_equal(expected, collector.spans())
-    lines = [line for line in collector.stderr().splitlines() if "cannot be read" in line]
+    lines = [line for line in collector.stderr().splitlines() if "tls.not_read" in line]
     assert len(lines) == 1
     assert str(asked.pid) in lines[0]
     sheet = balance.parse(collector.stderr())

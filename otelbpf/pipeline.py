@@ -33,6 +33,8 @@ from otelbpf.tracing.span import Resource, Span
 
 Emit = Callable[[Sequence[Span]], None]
 """Takes spans that are done; must not block and must not fail."""
+MAX_NAMED = 256
+"""Processes that are named because their TLS cannot be read."""
 EARLY_WAIT_NS = 50_000_000
 """How long a server's bytes may wait for the request that they answer (see exchanges.session)."""
 
@@ -62,11 +64,13 @@ class Pipeline:
         resource_extra: Sequence[tuple[str, str]] = (),
         traced: Callable[[Identity], bool] | None = None,
         addressed_only: bool = False,
+        unread: Callable[[Identity], None] | None = None,
         seed: int | None = None,
     ) -> None:
         """`request_headers`, `response_headers`: lower-case names of headers to report; their secrets stay secret.
         `traced` tells whether a process belongs to those asked for; its requests are left out, counted, otherwise.
         `addressed_only`: connections were chosen by their addresses, so none without can be told.
+        `unread` is told, once each, of processes whose TLS cannot be read.
         `seed` makes ids repeatable."""
         ids = IdGenerator(seed)
         self._ledger = ledger
@@ -78,6 +82,8 @@ class Pipeline:
         named_headers = (
             NamedHeaders(request_headers, response_headers) if request_headers or response_headers else NO_HEADERS
         )
+        self._unread = unread
+        self._unread_pids: set[int] = set()
         self._wanted = named_headers.wanted
         self._directory = Directory(Resource, extra=resource_extra)
         self._correlator = Correlator(ids, reported=self._is_reported)
@@ -96,6 +102,7 @@ class Pipeline:
             tell=self._build,
             bound=self._on_bound,
             forget=self._builder.forget,
+            unread=self._on_unread,
             addressed_only=addressed_only,
         )
         self._tracker = Tracker(
@@ -335,6 +342,12 @@ class Pipeline:
         if isinstance(client.tls, CipherEnd) and not client.tls.readable:
             return False
         return self._is_traced(client.sent.pid)
+
+    def _on_unread(self, pid: int) -> None:
+        if self._unread is None or not pid or pid in self._unread_pids or len(self._unread_pids) >= MAX_NAMED:
+            return
+        self._unread_pids.add(pid)
+        self._unread(self._directory.identity_of(pid))
 
     def _on_bound(self, plain: Connection, carrier: Connection) -> Connection | None:
         """A server's spans need to know of the client's, should it be on this host."""

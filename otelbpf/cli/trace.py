@@ -15,12 +15,14 @@ from otelbpf.cli.collect import collect
 from otelbpf.cli.filters import matcher
 from otelbpf.config.load import Loaded, standard_environment
 from otelbpf.config.settings import Settings
+from otelbpf.events.types import Identity
 from otelbpf.exporters.base import Exporter, Sender
 from otelbpf.exporters.build import build_exporters
 from otelbpf.exporters.file import open_file
 from otelbpf.pipeline import Pipeline
 from otelbpf.sources.base import Source
 from otelbpf.telemetry.ledger import Ledger
+from otelbpf.telemetry.log import logger
 from otelbpf.tracing.sampling import make_sampler
 from otelbpf.tracing.span import Span
 
@@ -75,6 +77,7 @@ def trace(
         resource_extra=tuple(settings.resource.attributes.items()),
         traced=matcher(settings.filters.executables),
         addressed_only=bool(settings.filters.ports),
+        unread=_name_unread if settings.capture.tls else None,
     )
     # Nothing in the pipeline is kept alive by a cycle, so the collector need not look often: 7 % of the time per span.
     gc.freeze()
@@ -85,6 +88,18 @@ def trace(
         pipeline.finish()
         _shut_down(exporters, settings.export.shutdown_seconds)
         click.echo(balance_sheet(ledger), err=True)
+
+
+def _name_unread(identity: Identity) -> None:
+    """Its spans are missing, and nobody should have to find out why: the library is within the program and has no
+    symbols, or is none that is known (Go, Java, rustls)."""
+    logger().warning(
+        "tls.not_read",
+        pid=identity.pid,
+        executable=identity.executable or identity.comm,
+        runtime=identity.runtime_name or "unknown",
+        costs="its requests inside TLS are not told; its connections are counted as tls_not_read",
+    )
 
 
 def _emit_to(exporters: Sequence[Exporter]) -> Callable[[Sequence[Span]], None]:

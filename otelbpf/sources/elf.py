@@ -57,6 +57,14 @@ class Program:
             pass  # it will not be recognised when it is met again
         return ""
 
+    @property
+    def entry(self) -> int | None:
+        """Where in the file it starts to run."""
+        try:
+            return self._offset(self._elf["e_entry"])
+        except _DEFECTS:
+            return None
+
     def offsets(self, names: Collection[str]) -> dict[str, int]:
         """Offsets in the file of those functions it defines: by what it exports, else by its full table."""
         try:

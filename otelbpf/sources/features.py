@@ -15,7 +15,9 @@ from otelbpf.sources import kprobes, privileges, trial
 from otelbpf.sources.attach import Attachment
 from otelbpf.sources.btf import Btf
 from otelbpf.sources.cgroups import cgroup_root
+from otelbpf.sources.elf import Program
 from otelbpf.sources.offsets import defines
+from otelbpf.sources.uprobes import Uprobes
 
 _TRIAL_RING_BYTES: Final = 1 << 16
 _TRIAL_SOCKETS: Final = 1024
@@ -88,6 +90,7 @@ def surroundings() -> list[Feature]:
     """What the kernel does not need, but whoever reads what the probes deliver: quick to see, and worth a word at each
     start."""
     return [
+        _feature("uprobes", _uprobes, "TLS is not looked into", "needs CONFIG_UPROBE_EVENTS and CAP_SYS_ADMIN"),
         _feature(
             "processes",
             _processes,
@@ -185,6 +188,16 @@ def _length_tracepoints() -> str:
 def _saved_registers() -> str:
     with trial.program(trial.RAW_TRACEPOINT, saved_registers=True):
         return "bpf_task_pt_regs may be called"
+
+
+def _uprobes() -> str:
+    uprobes = Uprobes()
+    with trial.program(trial.KPROBE) as program, open("/proc/self/exe", "rb") as file:
+        place = Program(file).entry
+        if place is None:
+            raise OtelbpfError("this program has no beginning")
+        os.close(uprobes.attach(program, file.fileno(), place, at_return=False))
+    return "one was attached"
 
 
 def _processes() -> str:

@@ -31,7 +31,7 @@ from otelbpf.sources.processes import describe
 from otelbpf.sources.ring import Ring
 from otelbpf.sources.sockets import Mark
 from otelbpf.sources.targets import Targets
-from otelbpf.sources.uprobes import Uprobes
+from otelbpf.sources.uprober import Uprober
 
 _POLL_SECONDS: Final = 0.05
 _REPORT_NS: Final = 1_000_000_000
@@ -100,10 +100,16 @@ class LiveSource:
         self.passed_over = ""
         """Why `auto` did not take the tier it prefers."""
         kprobes.remove_abandoned()
+        self._targets: Targets | None = None
         self.tls_refused = ""
         """Why the plain text of TLS is not read; empty where it is, or was not asked for."""
         self._looked_ns = 0
-        self._attachment = self._attach(tier, ring_bytes, max_sockets, tls, probes)
+        self._uprober = self._start_uprober() if tls else None  # gets ready while the probes are compiled
+        try:
+            self._attachment = self._attach(tier, ring_bytes, max_sockets, self._uprober is not None, probes)
+        except BaseException:
+            self._let_go_of_targets()
+            raise
         self._maps = self._attachment.maps
         own_namespace = os.stat("/proc/self/ns/net").st_ino
         verdict = Verdict.UNKNOWN if traced else Verdict.TRACED
@@ -120,7 +126,7 @@ class LiveSource:
         self._poll.register(self._maps["events"], select.EPOLLIN)
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._poll.register(self._wake, select.EPOLLIN)
-        self._targets = self._find_targets() if tls else None
+        self._targets = self._find_targets()
         if not keep_privileges:
             drop_privileges()
         # Until now the probes saw no settings, and so did nothing.
@@ -208,16 +214,21 @@ class LiveSource:
                 tier = "tracepoint"
         return Attachment(tier=tier, ring_bytes=ring_bytes, max_sockets=max_sockets, tls=tls, probes=probes)
 
+    def _start_uprober(self) -> Uprober | None:
+        try:
+            return Uprober()
+        except (OtelbpfError, OSError) as error:
+            self.tls_refused = error.problem if isinstance(error, OtelbpfError) else str(error)
+            return None
+
     def _find_targets(self) -> Targets | None:
         """Where to read plain text; whatever stands in the way is no reason not to trace the rest."""
+        if self._uprober is None:
+            return None
         self.tls_refused = self._attachment.refused
         if self.tls_refused:
             return None
-        try:
-            targets = Targets(self._attachment.programs, Uprobes().attach)
-        except OtelbpfError as error:
-            self.tls_refused = error.problem
-            return None
+        targets = Targets(self._attachment.programs, self._uprober.attach)
         targets.look_at_all()
         if not targets.attached:
             self.tls_refused = targets.failure
@@ -226,6 +237,8 @@ class LiveSource:
     def _let_go_of_targets(self) -> None:
         if self._targets is not None:
             self._targets.close()
+        if self._uprober is not None:
+            self._uprober.close()
 
     def _complete(self, records: list[bytes]) -> list[bytes]:
         """The records with what user space adds: identities right behind their process records, reports when due."""

@@ -27,10 +27,9 @@ NAMES: Final = {
 }
 KEPT: Final = (BPF, SYS_PTRACE, DAC_READ_SEARCH)
 """Maps are read by bpf(2); /proc of other users' processes needs the other two."""
-KEPT_FOR_TLS: Final = (*KEPT, PERFMON, CHECKPOINT_RESTORE)
-"""Libraries come and go with their processes, so uprobes are attached (perf_event_open(2)) and files opened through
-/proc/PID/map_files as long as the collector runs. A helper that kept these for it would save little: whoever holds
-CAP_BPF and the attached programs' maps sees what they see, and CAP_PERFMON allows no writing."""
+KEPT_FOR_TLS: Final = (*KEPT, CHECKPOINT_RESTORE)
+"""Libraries that were replaced on disk are opened through /proc/PID/map_files (proc(5)). Uprobes are attached by a
+process of its own: sources.uprober."""
 
 _VERSION: Final = 0x20080522  # _LINUX_CAPABILITY_VERSION_3
 _PR_CAPBSET_DROP: Final = 24

@@ -1,7 +1,7 @@
 """Uprobes: a program attached to a place in a file, in every process that has or will have it mapped.
 
 The kernel keeps them by inode, so it matters neither by which path the file is reached nor whether its name is gone.
-Needs CAP_PERFMON (perf_uprobe_event_init() of kernel/events/core.c).
+Needs CAP_SYS_ADMIN.
 """
 
 from __future__ import annotations

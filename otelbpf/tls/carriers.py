@@ -4,9 +4,9 @@ Such a program hands n bytes to its library and then sends, on the same thread, 
 cipher adds; or receives a record and then gets n bytes from the library. A match counts only where no other plain text
 and no other socket of that thread would match as well. Contradictions take everything back.
 
-Of a record that is sent, all plain text it could be made of is known, so one match will do where the cipher is known, and
-with it the very length. Of records that are received some may not have been copied, and the cipher of a connection that
-was open before is not known: there it takes two matches, each alone among its neighbours.
+Of a record that is sent, all plain text it could be made of is known, so one match will do where the cipher is known,
+and with it the very length. Of records that are received some may not have been copied, and the cipher of a connection
+that was open before is not known: there it takes two matches, each alone among its neighbours.
 """
 
 from __future__ import annotations

@@ -45,9 +45,11 @@ class Encryption:
         tell: Tell,
         bound: Callable[[Connection, Connection], Connection | None],
         forget: Callable[[Connection], None],
+        unread: Callable[[int], None],
         addressed_only: bool = False,
     ) -> None:
-        """`tell` takes exchanges whose time has come, `forget` a connection that was over before them. `bound` is told
+        """`tell` takes exchanges whose time has come, `forget` a connection that was over before them,
+        `unread` the process of a socket whose plain text is not to be had. `bound` is told
         that plain text goes over a socket, and names the client's socket where this is its server and both are on this
         host. `addressed_only`: exchanges of an unknown socket are not wanted, for it cannot be said whether it is among
         those asked for."""
@@ -56,6 +58,7 @@ class Encryption:
         self._tell = tell
         self._bound = bound
         self._forget = forget
+        self._unread = unread
         self._addressed_only = addressed_only
         self._carriers = Carriers()
         self._peers: dict[bytes, Connection] = {}
@@ -146,6 +149,8 @@ class Encryption:
         if plain is None or not isinstance(plain.tls, PlainEnd):
             if not end.readable:
                 self._ledger.connections["tls_not_read"] += 1
+                if end.pieces:
+                    self._unread(carrier.sent.pid or carrier.received.pid)
             return
         plain.tls.error = error
         plain.tls.orphaned_ns = now_ns
