@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from otelbpf.connections.connection import Connection
+from otelbpf.events.encode import NO_ENDPOINTS
 from otelbpf.events.types import Data, Tls
 from otelbpf.events.wire import Flag, TlsEvent
 from otelbpf.exchanges.exchange import Exchange
@@ -71,6 +72,7 @@ class Encryption:
     def begin(self, connection: Connection, event: Data | Tls) -> None:
         """The first that is known of plain text. Where its socket is not known, it tells who is the client."""
         connection.tls = PlainEnd()
+        connection.endpoints = NO_ENDPOINTS  # what the record says is believed when `bind` is asked
         if isinstance(event, Data) and not event.flags & _ROLE:
             asks = event.data.startswith(_HTTP2_PREFACE) or detect.looks_like_request(event.data) is not _NO
             connection.flags |= _CLIENT if asks == bool(event.flags & _SENT) else _SERVER

@@ -355,3 +355,33 @@ def test_what_is_open_at_the_end_is_lost_by_name() -> None:
     assert len(kernel.spans()) == 1
     assert ledger.spans_lost[Lost.SHUTDOWN] == 1
     balanced(kernel)
+
+
+def test_a_socket_that_speaks_in_the_clear_carries_nobodys_tls() -> None:
+    """Whatever was at work within the call: a callback's own connection."""
+    kernel = FakeKernel()
+    other = kernel.connect(pid=7, port=40001)
+    other.send(REQUEST)
+    session = FakeSession(kernel, pid=7).bind(other)
+    session.write(REQUEST).read(ANSWER).free()
+    other.receive(ANSWER)
+
+    secured, plain = kernel.spans()
+    assert attributes(plain)["url.scheme"] == "http"
+    assert "otelbpf.tls.evidence" not in attributes(plain)
+    assert attributes(secured)["otelbpf.tls.evidence"] == "none"
+    assert "network.peer.port" not in attributes(secured)
+    balanced(kernel)
+
+
+def test_a_process_that_cannot_be_read_is_named_once() -> None:
+    """However many connections it has."""
+    named: list[int] = []
+    kernel = FakeKernel(unread=lambda identity: named.append(identity.pid))
+    for number in range(3):
+        socket = kernel.connect(pid=7, port=40000 + number)
+        handshake_over(socket, None)
+        socket.close()
+
+    assert named == [7]
+    assert kernel.ledger.connections["tls_not_read"] == 3

@@ -1,0 +1,61 @@
+"""Orders to the helper that attaches uprobes, over a real socket; the kernel is played."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from otelbpf.sources import uprober
+from otelbpf.sources.uprobes import Uprobes
+
+
+class FakeUprobes(Uprobes):
+    """Remembers what it was asked; refuses offset 13."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[int, int, int, bool]] = []
+
+    def attach(self, program: int, file: int, offset: int, *, at_return: bool) -> int:
+        if offset == 13:
+            raise PermissionError(1, "Operation not permitted")
+        self.asked.append((os.fstat(program).st_ino, os.fstat(file).st_ino, offset, at_return))
+        return os.open(os.devnull, os.O_RDONLY)
+
+
+@pytest.fixture
+def pair() -> Iterator[tuple[uprober.Uprober, FakeUprobes]]:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    uprobes = FakeUprobes()
+    helper = threading.Thread(target=uprober.serve, args=(theirs, uprobes))
+    helper.start()
+    client = uprober.Uprober.__new__(uprober.Uprober)
+    client.__dict__["_channel"] = ours
+    yield client, uprobes
+    ours.close()
+    helper.join()
+    theirs.close()
+
+
+def test_what_is_ordered_is_attached(pair: tuple[uprober.Uprober, FakeUprobes]) -> None:
+    client, uprobes = pair
+    with open(__file__, "rb") as program, open(os.__file__, "rb") as file:
+        event = client.attach(program.fileno(), file.fileno(), 1 << 40, at_return=True)
+        inodes = os.fstat(program.fileno()).st_ino, os.fstat(file.fileno()).st_ino
+
+    assert uprobes.asked == [(*inodes, 1 << 40, True)]
+    assert os.fstat(event).st_rdev == os.stat(os.devnull).st_rdev
+    os.close(event)
+
+
+def test_a_refusal_comes_back_and_the_next_order_is_done(pair: tuple[uprober.Uprober, FakeUprobes]) -> None:
+    client, uprobes = pair
+    with open(__file__, "rb") as file:
+        with pytest.raises(PermissionError):
+            client.attach(file.fileno(), file.fileno(), 13, at_return=False)
+        os.close(client.attach(file.fileno(), file.fileno(), 14, at_return=False))
+
+    assert [offset for _, _, offset, _ in uprobes.asked] == [14]
