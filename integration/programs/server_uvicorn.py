@@ -50,5 +50,7 @@ def listener(family: socket.AddressFamily, address: str) -> socket.socket:
 
 sockets = [listener(socket.AF_INET, "127.0.0.1"), listener(socket.AF_INET6, "::1")]
 certificate, key = sys.argv[2:4] if len(sys.argv) > 2 else (None, None)
-config = uvicorn.Config(app, log_level="warning", lifespan="off", ssl_certfile=certificate, ssl_keyfile=key)
+config = uvicorn.Config(
+    app, log_level="warning", lifespan="off", ssl_certfile=certificate, ssl_keyfile=key, timeout_keep_alive=60
+)
 uvicorn.Server(config).run(sockets=sockets)

@@ -79,6 +79,7 @@ def features() -> list[Feature]:
             "needs Linux 6.3",
         ),
         _feature("saved registers", _saved_registers, "no tracepoint tier: kprobes are needed", "needs Linux 5.15"),
+        _feature("uprobes", _uprobes, "TLS is not looked into", "needs CONFIG_UPROBE_EVENTS and CAP_SYS_ADMIN"),
         *surroundings(),
         _feature("cgroup v2", _cgroups, "no --cgroup filter", "mount -t cgroup2 cgroup2 /sys/fs/cgroup"),
         _feature("compiled probes", _jit, "each probe costs several times more", "sysctl net.core.bpf_jit_enable=1"),
@@ -90,7 +91,6 @@ def surroundings() -> list[Feature]:
     """What the kernel does not need, but whoever reads what the probes deliver: quick to see, and worth a word at each
     start."""
     return [
-        _feature("uprobes", _uprobes, "TLS is not looked into", "needs CONFIG_UPROBE_EVENTS and CAP_SYS_ADMIN"),
         _feature(
             "processes",
             _processes,

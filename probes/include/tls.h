@@ -366,7 +366,12 @@ static inline void copy_plain(struct tls_key *key, struct tls_entry *entry, stru
 	u32 direction = call->direction & 1;
 	u64 budget = entry->plain.budget[direction], count, rest, tail = 0;
 	struct plain plain = {};
+	u32 start = 0;
 
+	/* HTTP/2 (RFC 9113 section 3.4): headers lie between other frames, and not one may be missed. */
+	if (!begin && !call->reason && !copy_from_user(&start, sizeof(start), (void *)call->base) &&
+	    start == 0x20495250 /* PRI  */)
+		entry->plain.marks |= MARK_MORE;
 	if (entry->plain.direction != direction ||
 	    (!call->reason && budget < to->head_limit && starts_message(call->base)))
 		budget = to->head_limit;
