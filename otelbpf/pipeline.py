@@ -86,7 +86,7 @@ class Pipeline:
         self._unread_pids: set[int] = set()
         self._wanted = named_headers.wanted
         self._directory = Directory(Resource, extra=resource_extra)
-        self._correlator = Correlator(ids, reported=self._is_reported)
+        self._correlator = Correlator(ids, reported=self._is_reported, filtered=traced is not None)
         self._builder = Builder(
             ledger=ledger,
             ids=ids,
@@ -219,10 +219,12 @@ class Pipeline:
         session.abandon(Lost.SHUTDOWN)
 
     def _tls_session(self, event: Tls) -> None:
-        connection = self._tracker.find(event)
+        # The end may have been told of already, by that of its socket: only a socket opens an account.
+        bound = event.event is TlsEvent.BOUND
+        connection = self._tracker.find(event) if bound else self._tracker.get(event.key)
         if connection is None:
             return
-        if event.event is TlsEvent.BOUND:
+        if bound:
             carrier = self._tracker.get(event.carrier)
             session = carrier.attachment if carrier is not None else None
             if isinstance(session, Session) and session.phase is Phase.SPEAKING:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Final, Protocol
 
-from otelbpf.errors import OtelbpfError
+from otelbpf.errors import KernelError, OtelbpfError
 from otelbpf.events import wire
 from otelbpf.events.encode import encode_clock, encode_host, encode_identity, encode_losses
 from otelbpf.events.types import Host, Identity
@@ -106,7 +106,7 @@ class LiveSource:
         self._looked_ns = 0
         self._uprober = self._start_uprober() if tls else None  # gets ready while the probes are compiled
         try:
-            self._attachment = self._attach(tier, ring_bytes, max_sockets, self._uprober is not None, probes)
+            self._attachment = self._attach_with_tls(tier, ring_bytes, max_sockets, probes)
         except BaseException:
             self._let_go_of_targets()
             raise
@@ -213,6 +213,17 @@ class LiveSource:
                 self.passed_over = error.problem
                 tier = "tracepoint"
         return Attachment(tier=tier, ring_bytes=ring_bytes, max_sockets=max_sockets, tls=tls, probes=probes)
+
+    def _attach_with_tls(self, tier: str, ring_bytes: int, max_sockets: int, probes: Path | None) -> Attachment:
+        """What is only there for TLS must not keep the rest from being traced."""
+        if self._uprober is not None:
+            try:
+                return self._attach(tier, ring_bytes, max_sockets, True, probes)
+            except KernelError as error:
+                self.tls_refused = error.problem
+                self._uprober.close()
+                self._uprober = None
+        return self._attach(tier, ring_bytes, max_sockets, False, probes)
 
     def _start_uprober(self) -> Uprober | None:
         try:

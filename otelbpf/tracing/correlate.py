@@ -55,10 +55,14 @@ class Link:
 class Correlator:
     """Finds the other end of a connection. Bounded by the number of connections that are open."""
 
-    def __init__(self, ids: IdGenerator, *, reported: Callable[[Connection], bool] | None = None) -> None:
-        """`reported` tells whether the requests of a client's socket are exported; all are without it."""
+    def __init__(
+        self, ids: IdGenerator, *, reported: Callable[[Connection], bool] | None = None, filtered: bool = True
+    ) -> None:
+        """`reported` tells whether the requests of a client's socket are exported; all are without it. It is asked about
+        each client where some are left out (`filtered`), otherwise about those that use TLS."""
         self._ids = ids
         self._reported = reported
+        self._filtered = filtered
         self._alone: dict[tuple[int, int], Connection] = {}
         self._links: dict[bytes, Link] = {}
 
@@ -77,9 +81,9 @@ class Correlator:
     def link(self, connection: Connection) -> Link | None:
         """The link of this connection, where its other end is known too and its requests are reported there."""
         link = self._links.get(connection.key)
-        if link is not None and self._reported is not None and not self._reported(link.client):
-            return None
-        return link
+        if link is None or self._reported is None or not (self._filtered or link.client.tls is not None):
+            return link
+        return link if self._reported(link.client) else None
 
     def share(self, plain: Connection, carrier: Connection) -> Link | None:
         """Plain text goes over this socket: known from its start, its offsets are the same at both ends too."""

@@ -385,3 +385,18 @@ def test_a_process_that_cannot_be_read_is_named_once() -> None:
 
     assert named == [7]
     assert kernel.ledger.connections["tls_not_read"] == 3
+
+
+def test_a_late_end_of_a_session_is_no_new_one() -> None:
+    """Freed long after its socket was closed."""
+    kernel = FakeKernel()
+    socket = kernel.connect(pid=7)
+    session = FakeSession(kernel, pid=7).bind(socket)
+    session.write(REQUEST).read(ANSWER)
+    socket.close()
+    kernel.wait(2 * WAIT_NS)
+    session.free()
+
+    assert kernel.ledger.connections["tls_opened"] == 1
+    assert kernel.ledger.tls.kernel_bytes == len(REQUEST) + len(ANSWER)
+    balanced(kernel)
