@@ -58,8 +58,8 @@ class Correlator:
     def __init__(
         self, ids: IdGenerator, *, reported: Callable[[Connection], bool] | None = None, filtered: bool = True
     ) -> None:
-        """`reported` tells whether the requests of a client's socket are exported; all are without it. It is asked about
-        each client where some are left out (`filtered`), otherwise about those that use TLS."""
+        """`reported` tells whether the requests of a client's socket are exported; all are without it. It is asked of
+        each client where some are left out (`filtered`), otherwise of those that use TLS."""
         self._ids = ids
         self._reported = reported
         self._filtered = filtered
