@@ -8,23 +8,18 @@ send the same blocks again and again.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
 from typing import Final
 
 from hpack.table import HeaderTable
 
 from otelbpf.protocols.base import ProtocolError
 from otelbpf.protocols.hpack_strings import CutError, integer, name_of, string, value_of
-from otelbpf.protocols.hpack_table import STATIC_ENTRIES, Table
+from otelbpf.protocols.hpack_table import ENTRY_OVERHEAD, STATIC_ENTRIES, Entry, Table
 from otelbpf.protocols.http2_head import OWN, Head, read_head
 
 _REMEMBERED: Final = 1024
 _REMEMBERED_HERE: Final = 32
 _LONGEST_REMEMBERED: Final = 1024
-_OVERHEAD: Final = 32  # of a kept field, so that a million empty ones are no way around the limit
-
-Field = tuple[str | None, str | None]
-"""Name, None where it is not known; value, None where it is not known whose it is, or it is not wanted."""
 
 _NAMES: Final = ("", *(str(name, "ascii") for name, _ in HeaderTable.STATIC_TABLE))
 
@@ -36,8 +31,8 @@ class _Wishes:
 
     def __init__(self, wanted: frozenset[str]) -> None:
         self.wanted = wanted
-        self.static: list[Field] = [
-            (name, str(value, "ascii") if name in wanted else None)
+        self.static: list[Entry] = [
+            (name, str(value, "ascii") if name in wanted else None, len(name) + len(value) + ENTRY_OVERHEAD)
             for name, (_, value) in zip(_NAMES, ((b"", b""), *HeaderTable.STATIC_TABLE), strict=True)
         ]
         self.blocks: dict[bytes, Head] = {}
@@ -108,47 +103,40 @@ class Decoder:
         self._blocks.clear()
 
     def _read(self, block: bytes) -> tuple[Head, bool]:
-        """What it says, and whether it ends with its last field."""
-        values: dict[str, str] = {}
-        unnamed = False
-        room = self._limit
-        whole = True
-        try:
-            for name, value in self._fields(block):
-                if value is None:
-                    unnamed = unnamed or name is None
-                    continue
-                assert name is not None
-                room -= len(name) + len(value) + _OVERHEAD
-                if room >= 0:
-                    _keep(values, name, value)
-        except CutError:
-            whole = False
-        return read_head(values, unnamed=unnamed, beyond=room < 0), whole
-
-    def _fields(self, block: bytes) -> Iterator[tuple[str | None, str | None]]:
-        """Its fields, in order; the table follows them."""
+        """What it says, and whether it ends with its last field; the table follows it."""
         static = self._wishes.static
+        values: dict[str, str] = {}
+        room = self._limit
+        unnamed = False
         self._changed = self._dynamic = False
         at, size = 0, len(block)
         updates = 0  # up to here there are nothing but size updates
-        while at < size:
-            byte = block[at]
-            if 0x80 < byte <= 0xBD:  # 61 static entries
-                yield static[byte - 0x80]
-                at += 1
-            elif byte >= 0x80:
-                field, at = self._indexed(block, at)
-                yield field
-            elif 0x20 <= byte < 0x40:
-                if at != updates:
-                    raise ProtocolError("a size update behind a field")
-                at = updates = self._resize(block, at)
-            else:
-                field, at = self._literal(block, at)
-                yield field
+        try:
+            while at < size:
+                byte = block[at]
+                if 0x80 < byte <= 0xBD:  # 61 static entries
+                    name, value, octets = static[byte - 0x80]
+                    at += 1
+                elif byte >= 0x80:
+                    (name, value, octets), at = self._indexed(block, at)
+                elif 0x20 <= byte < 0x40:
+                    if at != updates:
+                        raise ProtocolError("a size update behind a field")
+                    at = updates = self._resize(block, at)
+                    continue
+                else:
+                    name, value, octets, at = self._literal(block, at)
+                if value is not None and name is not None:
+                    room -= octets
+                    if room >= 0:
+                        _keep(values, name, value)
+                elif name is None:
+                    unnamed = True
+        except CutError:
+            return read_head(values, unnamed=unnamed, beyond=room < 0), False
+        return read_head(values, unnamed=unnamed, beyond=room < 0), True
 
-    def _indexed(self, block: bytes, at: int) -> tuple[Field, int]:
+    def _indexed(self, block: bytes, at: int) -> tuple[Entry, int]:
         """Section 6.1."""
         index = block[at] & 0x7F
         if index == 0x7F:
@@ -156,10 +144,10 @@ class Decoder:
         else:
             at += 1
         self._dynamic = True
-        return self.table.get(index)[:2], at
+        return self.table.get(index), at
 
-    def _literal(self, block: bytes, at: int) -> tuple[Field, int]:
-        """Section 6.2."""
+    def _literal(self, block: bytes, at: int) -> tuple[str | None, str | None, int, int]:
+        """Section 6.2: what the entry has that it makes, or would make, and the index behind it."""
         byte = block[at]
         inserts = byte >= 0x40
         prefix = 0x3F if inserts else 0x0F
@@ -180,13 +168,14 @@ class Decoder:
         raw, huffman, at = string(block, at)
         wanted = name in self._wishes.wanted
         if not wanted and not inserts:
-            return (name, None), at
+            return name, None, 0, at
         value, octets = value_of(raw, huffman)
         kept = value if wanted else None
+        octets += ENTRY_OVERHEAD + (len(name) if name else 0)
         if inserts:
             self._changed = True
-            self.table.insert(name, kept, octets + (len(name) if name else 0))
-        return (name, kept), at
+            self.table.insert(name, kept, octets)
+        return name, kept, octets, at
 
     def _resize(self, block: bytes, at: int) -> int:
         """Section 6.3."""

@@ -21,7 +21,7 @@ _REMEMBERED: Final = 4096
 _LONGEST_REMEMBERED: Final = 128
 
 _Step = tuple[int, bytes, bool]
-"""The next state, what the byte brought to light, and whether a string may end here."""
+"""The next state, shifted to make room for a byte; what this byte brought to light; whether a string may end here."""
 
 
 class CutError(Exception):
@@ -87,7 +87,7 @@ def _decoded(raw: bytes) -> tuple[str, int]:
 _value = functools.lru_cache(maxsize=_REMEMBERED)(_decoded)
 
 
-_steps: Final[dict[int, _Step]] = {}
+_steps: Final[list[_Step | None]] = [None] * 65536
 
 
 def decode_huffman(raw: bytes) -> bytes:
@@ -97,26 +97,24 @@ def decode_huffman(raw: bytes) -> bytes:
     state = 0
     complete = True
     for byte in raw:
-        key = state << 8 | byte
-        step = steps.get(key)
-        if step is None:
-            step = steps[key] = _step(state, byte)
+        step = steps[state | byte] or _step(state, byte)
         state, brought, complete = step
-        if brought:
-            out.append(brought)
+        out.append(brought)
     if not complete:
         raise ProtocolError("a Huffman string ends within a symbol")
     return b"".join(out)
 
 
 def _step(state: int, byte: int) -> _Step:
-    """At most 65536 of them are ever made."""
+    """Made when it is first needed, then kept."""
     brought = bytearray()
     flags = 0
+    node = state >> 8
     for nibble in (byte >> 4, byte & 0x0F):
-        state, flags, symbol = HUFFMAN_TABLE[state << 4 | nibble]
+        node, flags, symbol = HUFFMAN_TABLE[node << 4 | nibble]
         if flags & HUFFMAN_FAIL:
             raise ProtocolError("not a Huffman string")
         if flags & HUFFMAN_EMIT_SYMBOL:
             brought.append(symbol)
-    return state, bytes(brought), bool(flags & HUFFMAN_COMPLETE)
+    step = _steps[state | byte] = node << 8, bytes(brought), bool(flags & HUFFMAN_COMPLETE)
+    return step

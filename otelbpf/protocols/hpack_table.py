@@ -33,7 +33,8 @@ MOST_KEPT: Final = 65536
 """Octets of a table that are kept, whatever its capacity; browsers allow this much and no more."""
 
 STATIC_ENTRIES: Final = len(HeaderTable.STATIC_TABLE)
-_OVERHEAD: Final = 32
+ENTRY_OVERHEAD: Final = 32
+"""RFC 7541 section 4.1."""
 
 Entry = tuple[str | None, str | None, int]
 """Name, None where it is not known; value, None where it is not known or not wanted; size."""
@@ -66,10 +67,9 @@ class Table:
             raise ProtocolError(f"no entry has index {index}")
         return None, None, 0
 
-    def insert(self, name: str | None, value: str | None, octets: int) -> None:
-        """A field with a literal value was added; `octets` are those of the name, as far as it is known, and of the
-        value. An entry whose name is not known is larger than it seems, so the sender evicts sooner than this table."""
-        size = octets + _OVERHEAD
+    def insert(self, name: str | None, value: str | None, size: int) -> None:
+        """A field with a literal value was added. An entry whose name is not known is larger than `size`, so the sender
+        evicts sooner than this table."""
         self.entries.append((name, value, size))
         self._size += size
         if self._size > self._capacity:

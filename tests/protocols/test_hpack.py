@@ -108,9 +108,9 @@ def test_what_a_known_size_has_evicted_is_gone() -> None:
     """Where the size is known, entries that fill it prove that nothing older is left."""
     table = Table(complete=False)
     table.resize(100)
-    table.insert("a", "1", 28)
+    table.insert("a", "1", 60)
     assert not table.complete
-    table.insert("b", "2", 28)
+    table.insert("b", "2", 60)
     assert table.complete
     assert table.entries == [("b", "2", 60)]
 
@@ -118,20 +118,20 @@ def test_what_a_known_size_has_evicted_is_gone() -> None:
 def test_a_size_that_is_not_known_proves_nothing() -> None:
     """Entries are dropped as if the size were what settings allow, at least the default."""
     table = Table(complete=False)
-    table.insert("a", "1", 4000)
-    table.insert("b", "2", 4000)
+    table.insert("a", "1", 4032)
+    table.insert("b", "2", 4032)
     assert [name for name, _, _ in table.entries] == ["b"]
     assert not table.complete
     table.allow(10_000)
-    table.insert("c", "3", 4000)
+    table.insert("c", "3", 4032)
     assert [name for name, _, _ in table.entries] == ["b", "c"]
 
 
 def test_an_entry_that_is_too_large_empties_the_table() -> None:
     """RFC 7541 section 4.4. The sender's may have had room for it, where its size is not known."""
     table = Table(complete=True)
-    table.insert("a", "1", 2)
-    table.insert("b", "2", 5000)
+    table.insert("a", "1", 34)
+    table.insert("b", "2", 5032)
     assert table.entries == []
     assert table.complete
 
@@ -141,7 +141,7 @@ def test_more_is_not_kept_than_browsers_allow() -> None:
     table = Table(complete=True)
     table.resize(1 << 30)
     for i in range(100):
-        table.insert("a", str(i), 1000)
+        table.insert("a", str(i), 1032)
     assert len(table.entries) == MOST_KEPT // 1032
     assert not table.complete
     assert table.get(62 + 50)[1] == "49"
