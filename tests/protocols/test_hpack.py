@@ -127,6 +127,15 @@ def test_a_size_that_is_not_known_proves_nothing() -> None:
     assert [name for name, _, _ in table.entries] == ["b", "c"]
 
 
+def test_settings_alone_do_not_change_a_size_that_is_known() -> None:
+    """The sender says in its blocks which size it uses (RFC 7541 section 4.2)."""
+    table = Table(complete=True)
+    table.allow(10_000)
+    table.insert("a", "1", 4032)
+    table.insert("b", "2", 4032)
+    assert [name for name, _, _ in table.entries] == ["b"]
+
+
 def test_an_entry_that_is_too_large_empties_the_table() -> None:
     """RFC 7541 section 4.4. The sender's may have had room for it, where its size is not known."""
     table = Table(complete=True)

@@ -320,6 +320,12 @@ def test_connection_errors(side: Side, wrong: bytes) -> None:
         assert [message.stream for message in listener.messages] == [7]
 
 
+def test_a_client_does_not_open_an_even_stream() -> None:
+    """A server does, and only by promise."""
+    assert Listener().hear([(CLIENT, OPENING + head(2))]).error is not None
+    assert Listener().hear([(SERVER, settings() + head(2, b"\x88"))]).messages == []
+
+
 def test_padding_of_data_beyond_the_frame() -> None:
     """Is an error, where the stream is known."""
     for payload in (b"", b"\x01", b"\x05abcd"):

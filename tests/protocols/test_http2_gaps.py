@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from otelbpf.protocols import http2_frames as h2
-from otelbpf.protocols.base import Gap, Incomplete, ProtocolError, Side
+from otelbpf.protocols.base import Gap, Incomplete, ProtocolError, Side, StreamMessage
+from otelbpf.protocols.http2 import Http2
 from otelbpf.protocols.http2_flow import MAX_SOUGHT
 from otelbpf.protocols.http2_seek import begins_with_frames
 from tests.protocols.frames import END, GET, OK_GRPC, OPENING, POST_GRPC, data, frame, head, part, settings
@@ -140,6 +141,22 @@ def test_a_response_whose_head_was_lost_is_told_as_far_as_it_is_known() -> None:
     assert (seen.stream, seen.status, seen.incomplete) == (3, 200, Incomplete.NONE)
 
 
+def test_a_response_that_began_where_frames_were_sought() -> None:
+    """Its request came when the framing was lost already."""
+    listener = begun()
+    lose(listener, SERVER, 10)
+    listener.hear([(CLIENT, head(3)), (SERVER, b"the end of something" + head(3, b"\x88", h2.END_HEADERS))])
+    listener.hear([(SERVER, data(3, b"x", h2.END_STREAM))])
+    assert [(message.side, message.stream, message.status) for message in listener.messages[2:]] == [(SERVER, 3, 0)]
+
+
+def test_content_without_a_head_is_none_where_nothing_was_lost() -> None:
+    """It is malformed, or belongs to nobody."""
+    listener = begun()
+    listener.hear([(SERVER, data(1, b"x", h2.END_STREAM)), (SERVER, data(3, b"x"))])
+    assert (len(listener.messages), listener.error) == (1, None)
+
+
 def test_trailers_of_a_response_whose_head_was_lost() -> None:
     """A call's status stands in them."""
     listener = begun(POST_GRPC)
@@ -183,6 +200,25 @@ def test_a_lost_opening_is_as_if_joined_midway() -> None:
         assert [message.stream for message in listener.messages] == [1]
 
 
+def test_lost_settings_may_have_allowed_longer_frames() -> None:
+    """Of the other side; what this side sends is as long as it was."""
+    listener = begun(GET, h2.END_HEADERS)
+    lose(listener, SERVER, 10)
+    listener.hear([(CLIENT, data(1, bytes(20_000), h2.END_STREAM))])
+    assert listener.messages[0].body_size == 20_000
+    listener.hear([(SERVER, head(1, b"\x88", h2.END_HEADERS)), (SERVER, data(1, bytes(16_385)))])
+    assert listener.error is not None
+
+
+def test_a_stream_that_cannot_be_is_no_sign_of_a_frame() -> None:
+    """Numbers grow by two a request, so one far ahead of all is none."""
+    for stream, seeks in ((2001, False), (2_000_001, True)):
+        listener = begun()
+        lose(listener, SERVER, 10)
+        listener.hear([(SERVER, head(stream, b"\x88"))])
+        assert listener.parser.seeks(SERVER) is seeks
+
+
 def test_a_boundary_is_not_sought_for_ever() -> None:
     """The session is told then that there is none."""
     listener = begun()
@@ -219,6 +255,117 @@ def test_loss_before_a_close_and_behind_it() -> None:
     assert (request.incomplete, request.body_size) == (Incomplete.CLOSED, 5)
     with pytest.raises(ProtocolError):
         listener.parser.lose(CLIENT, Gap(1, deliberate=False))
+
+
+# What a joined listener cannot know: statuses that stand in the table are said by an index alone.
+UNKNOWN = b"\xbe"
+KNOWN = b"\x88\x00\x0btraceparent\x01t"
+
+
+def answered(*blocks: tuple[bytes, int]) -> StreamMessage:
+    """The response to the first request, the server's table being unknown."""
+    listener = begun()
+    lose(listener, SERVER, 10)
+    for block, flags in blocks:
+        listener.hear([(SERVER, head(1, block, h2.END_HEADERS | flags))])
+    assert listener.error is None
+    assert [message.side for message in listener.messages] == [CLIENT, SERVER]
+    return listener.messages[1]
+
+
+def test_a_response_whose_status_is_unknown() -> None:
+    """Until a block behind it tells that it was an interim one."""
+    alone = answered((UNKNOWN, 0))
+    assert (alone.begin, alone.status, set(alone.unknown), alone.end) == (19, 0, {"", ":status"}, -1)
+    for interims in ([UNKNOWN], [UNKNOWN, UNKNOWN], [UNKNOWN, b"\x48\x03103"]):
+        final = answered(*((block, 0) for block in interims), (KNOWN, 0))
+        assert (final.status, final.headers, set(final.unknown), final.end) == (200, {"traceparent": "t"}, set(), -1)
+        assert final.begin == 19 + sum(9 + len(block) for block in interims)
+        final = answered(*((block, 0) for block in interims), (KNOWN, h2.END_STREAM))
+        assert (final.status, final.end - final.begin, final.body_size) == (200, 9 + len(KNOWN), 0)
+
+
+def test_trailers_or_a_second_response_nobody_can_tell() -> None:
+    """Two blocks without a known status, and no content between them: neither is told to be the head."""
+    message = answered((UNKNOWN + KNOWN[1:], 0), (UNKNOWN + KNOWN[1:], h2.END_STREAM))
+    assert (message.headers, message.trailers, message.head_end, message.end >= 0) == ({}, {}, message.begin, True)
+    assert message.incomplete is Incomplete.HEAD_BEYOND_LIMIT
+
+
+def test_trailers_behind_content_are_trailers() -> None:
+    """Whatever is known of their response, and of themselves."""
+    listener = begun()
+    lose(listener, SERVER, 10)
+    listener.hear([(SERVER, head(1, UNKNOWN, h2.END_HEADERS)), (SERVER, data(1, b"x"))])
+    listener.hear([(SERVER, head(1, UNKNOWN + KNOWN[1:]))])
+    message = listener.messages[1]
+    assert (message.headers, message.trailers, message.body_size) == ({}, {"traceparent": "t"}, 1)
+
+
+def test_trailers_of_what_began_before_are_no_message() -> None:
+    """Of a request or a response; the stream is known to be old."""
+    listener = Listener(Http2((5, 5), fresh=False))
+    for side in Side:
+        listener.hear([(side, head(7, b"\x00\x0btraceparent\x01t")), (side, data(7, b"late", h2.END_STREAM))])
+    listener.hear([(CLIENT, head(7, GET)), (CLIENT, head(9, GET))])
+    assert listener.error is None
+    assert [(message.stream, message.target) for message in listener.messages] == [(9, "/")]
+
+
+def test_a_response_that_is_heard_before_its_request() -> None:
+    """Whole, or only begun: each is told, and nothing stays open."""
+    for ends in (h2.END_STREAM, 0):
+        listener = Listener().hear(
+            [(SERVER, settings() + head(1, b"\x88", h2.END_HEADERS | ends)), (CLIENT, OPENING + head(1))]
+        )
+        if not ends:
+            listener.hear([(SERVER, data(1, b"x", h2.END_STREAM))])
+        assert [(message.side, message.end >= 0) for message in listener.messages] == [(SERVER, True), (CLIENT, True)]
+        assert repr(listener.parser).endswith("open=0>")
+
+
+def test_payloads_that_were_not_seen_whole() -> None:
+    """A reset without its code, settings, a promise and a goaway that nobody knows of."""
+    listener = begun()
+    for sent, seen in (
+        (frame(h2.PUSH_PROMISE, h2.END_HEADERS, 1, b"\0\0\0\x02" + GET), 11),
+        (frame(h2.PUSH_PROMISE, h2.END_HEADERS, 1, b"\0\0\0\x04" + GET), 13),
+        (settings(_5=100_000), 12),
+        (frame(h2.GOAWAY, 0, 0, bytes(8)), 11),
+    ):
+        listener.hear([(SERVER, sent[:seen])])
+        lose(listener, SERVER, len(sent) - seen)
+    promised = listener.messages[1]
+    assert (promised.stream, promised.method, promised.incomplete) == (4, "", Incomplete.HEAD_BEYOND_LIMIT)
+    listener.hear([(CLIENT, head(3, flags=h2.END_HEADERS) + frame(h2.DATA, 0, 3, bytes(100_000)))])
+    for stream in (1, 3):
+        listener.hear([(SERVER, frame(h2.RST_STREAM, 0, stream, b"", 4))])
+        lose(listener, SERVER, 4)
+    for message in (listener.messages[0], listener.messages[2]):
+        assert (message.reset, message.incomplete, message.end >= 0) == (-1, Incomplete.CLOSED, True)
+    assert listener.messages[2].body_size == 100_000
+    assert listener.error is None
+
+
+def test_a_continued_block_that_is_cut() -> None:
+    """In its first frame: what its other frames hold is no part of what is known."""
+    listener = begun()
+    request = head(3, b"\x82\x86" + b"\x84\x85" + b"\x41\x01i", pieces=3)
+    listener.hear([(CLIENT, request[:10])])
+    lose(listener, CLIENT, 2)
+    listener.hear([(CLIENT, request[12:])])
+    message = listener.messages[1]
+    assert (message.method, message.target, message.headers) == ("GET", "", {})
+    assert (message.incomplete, message.head_end - message.begin) == (Incomplete.HEAD_BEYOND_LIMIT, len(request))
+
+
+def test_trailers_that_are_cut() -> None:
+    """Tell what is whole."""
+    listener = begun()
+    listener.hear([(SERVER, head(1, b"\x88", h2.END_HEADERS) + head(1, KNOWN[1:] * 2)[:-3])])
+    lose(listener, SERVER, 3)
+    message = listener.messages[1]
+    assert (message.trailers, message.incomplete) == ({"traceparent": "t"}, Incomplete.HEAD_BEYOND_LIMIT)
 
 
 @pytest.mark.parametrize(
