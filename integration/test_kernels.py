@@ -24,6 +24,8 @@ SELECTED = (
     "integration/test_servers.py::test_every_request_of_a_server[kprobe-gunicorn-gthread]",
     "integration/test_joining.py::test_connections_open_before[kprobe-go]",
     "integration/test_losses.py::test_a_ring_too_small[kprobe-bare]",
+    "integration/kernel/test_frames.py::test_random_frames_in_random_pieces",
+    "integration/kernel/test_frames.py::test_data_by_sendfile_is_gone_over",
 )
 """What a guest runs. A collector's start takes half a minute there, so few of them, each proving much."""
 GUEST_SECONDS = 600
