@@ -296,8 +296,7 @@ class Streams(Dialogue):
     def _reset(self, exchange: Exchange, code: int, *, answered: bool) -> None:
         """The stream was reset. Behind a whole response that is how a server says that it needs no more of the request
         (RFC 9113 section 8.1), and how a client says the same of its own."""
-        response = exchange.response
-        if answered or (response is not None and _has_all(response)):
+        if answered or _has_all(exchange):
             if exchange.response_last_ns == UNSET:
                 exchange.response_last_ns = self._connection.touched_ns
             if exchange.request_last_ns == UNSET:
@@ -349,13 +348,18 @@ def _answer(exchange: Exchange, message: StreamMessage, stream: Stream) -> None:
     if message.end >= 0:
         exchange.response_last_ns = stream.time_at(max(message.end - 1, message.begin))
         if message.incomplete is Incomplete.CLOSED:
-            if _has_all(message):
+            if _has_all(exchange):
                 message.incomplete = Incomplete.NONE
             else:
                 exchange.error = CLOSED
 
 
-def _has_all(response: Message) -> bool:
-    """Whether a response has the content it announced: who leaves then, before an empty frame ends the stream, lacks
-    nothing."""
+def _has_all(exchange: Exchange) -> bool:
+    """Whether a response has the content it announced, or can have none (RFC 9110 section 6.4.1): who leaves then, and
+    not when an empty frame has ended the stream, lacks nothing."""
+    response = exchange.response
+    if response is None:
+        return False
+    if exchange.request.method == "HEAD" or response.status in (204, 304):
+        return True
     return response.headers.get("content-length") == str(response.body_size)

@@ -287,6 +287,19 @@ def test_who_leaves_with_all_the_content_lacks_nothing(reset: bool, announced: s
     balanced(kernel)
 
 
+@pytest.mark.parametrize(("method", "status"), [("HEAD", 200), ("GET", 204), ("GET", 304)])
+def test_who_leaves_with_a_head_that_has_no_content_lacks_nothing(method: str, status: int) -> None:
+    """hypercorn ends such a stream with a frame of its own."""
+    kernel = FakeKernel()
+    talk = Talk(kernel)
+    talk.answer(talk.ask("/0", method=method), status, end=False, headers=[("content-length", "1234")])
+    talk.socket.close(error=32)
+
+    (span,) = kernel.spans()
+    assert (span.status, attributes(span)["http.response.status_code"]) == (Status.UNSET, status)
+    balanced(kernel)
+
+
 def test_requests_open_at_the_end_are_lost_by_name() -> None:
     """The source ends while responses are awaited."""
     kernel = FakeKernel()

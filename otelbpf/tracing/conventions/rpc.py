@@ -100,8 +100,9 @@ _TIMEOUT = re.compile("([0-9]{1,8})([HMSmun])")
 _UNITS_NS = {"H": 3_600_000_000_000, "M": 60_000_000_000, "S": 1_000_000_000, "m": 1_000_000, "u": 1000, "n": 1}
 _ROUNDED_UP = 0.02
 """How much longer than the deadline a client may say that it is: it sends few digits, rounded up."""
-_SLACK_NS = 5_000_000
-"""And how much earlier, by the time that passed between the deadline being set and the request being written."""
+_SLACK_NS = 50_000_000
+"""And how much earlier the end may come, by the time from the setting of the deadline until the request was written and
+read: at most this, and a quarter of what was allowed."""
 
 
 class Call(msgspec.Struct, frozen=True, gc=False):
@@ -248,7 +249,8 @@ def _deadline_passed(exchange: Exchange) -> bool:
         return False
     allowed = int(match[1]) * _UNITS_NS[match[2]]
     ended = max(exchange.request_last_ns, exchange.response_last_ns)
-    return ended - exchange.request_first_ns >= allowed * (1 - _ROUNDED_UP) - _SLACK_NS
+    slack = min(_SLACK_NS, allowed // 4)
+    return ended - exchange.request_first_ns >= allowed * (1 - _ROUNDED_UP) - slack
 
 
 def _trailers(message: Message) -> dict[str, str]:
