@@ -307,6 +307,9 @@ class Pipeline:
         if session.overlaps and not connection.copied_more:
             connection.copied_more = True
             self._source.copy_more(connection.key)
+        if session.frames is not None:
+            self._source.walk_frames(connection.key, *session.frames)
+            session.frames = None
         if session.opening is not None:
             self._tls.encrypt(connection, session.opening.sent, session.opening.data)
             session.opening = None

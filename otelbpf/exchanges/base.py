@@ -21,7 +21,7 @@ class Phase(enum.Enum):
 class Dialogue:
     """One connection's conversation: pieces in, exchanges out."""
 
-    __slots__ = ("attention", "heir", "opening", "phase")
+    __slots__ = ("attention", "frames", "heir", "opening", "phase")
 
     def __init__(self, phase: Phase) -> None:
         self.phase = phase
@@ -29,6 +29,9 @@ class Dialogue:
         """Something is up that the source, a clock or an heir has to do with."""
         self.heir: Dialogue | None = None
         """Who goes on with the connection: it turned out to speak, or changed to, another protocol."""
+        self.frames: tuple[int, int] | None = None
+        """Where a frame of HTTP/2 begins in what this socket receives and in what it sends: for a source that cannot
+        know it by itself."""
         self.opening: Piece | None = None
         """What showed that it is TLS."""
 

@@ -237,7 +237,7 @@ class Session(Dialogue):
             data = prefix + data
             offset -= len(prefix)
         if is_preface(data):
-            return self._change([Piece(sent, offset, data), *self._early], fresh=True)
+            return self._change([Piece(sent, offset, data), *self._early], told=not prefix)
         if not prefix:
             if self._suspects or (not self._pairing.in_step and begins_with_frames(data)):
                 return self._suspect(piece)
@@ -302,7 +302,13 @@ class Session(Dialogue):
         return self._change(pieces, fresh=False)
 
     def _change(
-        self, pieces: Sequence[Piece], *, fresh: bool = True, upgraded: Exchange | None = None, answer_end: int = -1
+        self,
+        pieces: Sequence[Piece],
+        *,
+        fresh: bool = True,
+        told: bool = False,
+        upgraded: Exchange | None = None,
+        answer_end: int = -1,
     ) -> list[Exchange]:
         """The connection speaks HTTP/2, from `pieces` on, or from behind the answer that ends at `answer_end`: an heir
         goes on with it."""
@@ -322,6 +328,7 @@ class Session(Dialogue):
             serving=pairing.serving,
             begin=(client, answer_end if upgraded is not None else server),
             fresh=fresh,
+            told=told,
             upgraded=upgraded,
         )
         self._ledger.connections["http2"] += 1

@@ -27,6 +27,9 @@ EARLY_NS = 50_000_000
 """How long a response may wait for its request: a send is recorded when its call returns, and by then another thread
 may have read the answer."""
 
+ASKED = 8
+"""How often a source is told where frames begin."""
+
 ERRORS = (
     "NO_ERROR",
     "PROTOCOL_ERROR",
@@ -78,6 +81,7 @@ class Streams(Dialogue):
         "_parser",
         "_serving",
         "_strikes",
+        "_untold",
         "_wanted",
     )
 
@@ -92,11 +96,12 @@ class Streams(Dialogue):
         serving: bool,
         begin: tuple[int, int],
         fresh: bool,
+        told: bool,
         upgraded: Exchange | None = None,
     ) -> None:
         """`begin`: stream offsets, client's and server's, of the first bytes to come. `fresh`: they are the first of
-        the connection. `upgraded`: the request of HTTP/1 that changed the protocol and is answered on stream 1
-        (RFC 7540 section 3.2)."""
+        HTTP/2. `told`: a source can know by itself that it is, and where frames begin. `upgraded`: the request of
+        HTTP/1 that changed the protocol and is answered on stream 1 (RFC 7540 section 3.2)."""
         super().__init__(Phase.SPEAKING)
         # Heads lie behind other streams' bodies from the start.
         self.attention = True
@@ -112,6 +117,7 @@ class Streams(Dialogue):
         self._doubtful: set[int] = set()  # open streams that may have ended where the framing was lost
         self._ended: tuple[bool, ...] = ()
         self._strikes = 0
+        self._untold = 0 if told else ASKED  # how often the source is still told where frames begin
         self._parser = self._parse(begin, fresh=fresh)
         if upgraded is not None:
             self._open[1] = upgraded
@@ -131,6 +137,8 @@ class Streams(Dialogue):
             return self._after_error(error, None)
         done = self._pair(messages) if messages else []
         self._stream(sent).forget(parser.needed_from(side))
+        if self._untold:
+            self._tell()
         return done
 
     def take_piece(self, piece: Piece) -> list[Exchange]:
@@ -149,6 +157,7 @@ class Streams(Dialogue):
         done = self._pair(messages)
         if parser.seeks(side):
             self._doubtful.update(self._open)
+            self._untold = ASKED
         self._stream(piece.sent).forget(parser.needed_from(side))
         return done
 
@@ -307,6 +316,14 @@ class Streams(Dialogue):
         if exchange.request_last_ns == UNSET:
             exchange.request_last_ns = exchange.response_last_ns
 
+    def _tell(self) -> None:
+        """By the time a source hears of it, it may be further: so it is told several times."""
+        client, server = self._parser.next_frame(_CLIENT), self._parser.next_frame(_SERVER)
+        if client >= 0 and server >= 0:
+            self._untold -= 1
+            self.frames = (client, server) if self._serving else (server, client)
+            self.attention = True
+
     # -- losses ----------------------------------------------------------------------------------------------------
 
     def _after_error(self, error: ProtocolError, gap: Gap | None) -> list[Exchange]:
@@ -323,6 +340,7 @@ class Streams(Dialogue):
         connection = self._connection
         client, server = connection.received.position, connection.sent.position
         self._parser = self._parse((client, server) if self._serving else (server, client), fresh=False)
+        self._untold = ASKED
         return done
 
     def _lose_open(self, reason: Lost) -> None:

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from otelbpf.events.wire import Unseen as Why
+from otelbpf.exchanges.streams import ASKED
 from otelbpf.telemetry.ledger import Lost, Unseen
 from otelbpf.tracing.span import Kind, Span, Status
 from tests.fake_kernel import BOOT_NS, FakeKernel, attributes
@@ -47,6 +48,7 @@ def test_a_stream_is_one_span_with_four_times_and_both_sizes() -> None:
     assert (found["network.protocol.version"], found["http.response.status_code"]) == ("2", 201)
     assert "otelbpf.unknown" not in found
     assert kernel.source.copied_more == [talk.socket.key]
+    assert kernel.source.walked == []
     assert kernel.ledger.connections["http2"] == 1
     balanced(kernel)
 
@@ -422,6 +424,9 @@ def test_an_upgraded_request_is_answered_on_stream_one(together: bool, client: b
     talk.answer(1, 207, b"x" * 3)
     talk.answer(talk.ask("/1"), 208, b"x" * 4)
 
+    assert {key for key, *_ in kernel.source.walked} == {talk.socket.key}
+    received, sent = kernel.source.walked[-1][1:]
+    assert (received, sent) == (talk.socket.received, talk.socket.sent)
     spans = [attributes(span) for span in kernel.spans()]
     target = "url.full" if client else "url.path"
     assert [(a[target], a["http.response.status_code"], a["http.response.body.size"]) for a in spans] == [
@@ -463,6 +468,30 @@ def test_a_connection_met_midway_says_what_it_cannot_know() -> None:
     assert all("user_agent.original" not in a for a in (old, *new))
     assert [a["http.response.status_code"] for a in (old, *new)] == [404] * 3
     balanced(kernel)
+
+
+def test_a_source_is_told_where_frames_begin_where_it_cannot_know() -> None:
+    """Met midway, and again when the framing was lost and found; several times, because it is further by then."""
+    kernel = FakeKernel()
+    talk = Talk(kernel, joined=True, greet=False)
+    talk.muted = True
+    talk.greet()
+    talk.muted = False
+    for _ in range(20):
+        talk.answer(talk.ask("/a"), body=b"x")
+    socket = talk.socket
+    assert len(kernel.source.walked) == ASKED
+    talk.how = {"lose": True}
+    talk.answer(talk.ask("/b"), body=b"x")
+    talk.how = {}
+    talk.answer(talk.ask("/c"), body=b"x")
+    kernel.wait()
+    for _ in range(20):
+        talk.answer(talk.ask("/c"), body=b"x")
+
+    assert len(kernel.source.walked) == 2 * ASKED
+    assert {key for key, *_ in kernel.source.walked} == {socket.key}
+    assert [offsets for _, *offsets in kernel.source.walked] == sorted(o for _, *o in kernel.source.walked)
 
 
 @settings(deadline=None)
