@@ -27,6 +27,11 @@ class Sheet(msgspec.Struct, frozen=True, kw_only=True):
             assert_account(name, account, "accepted", ("exported", "lost: ", "still queued"))
             assert account["accepted"] == self.requests["spans"], f"{name} was not given every span"
 
+    def assert_nothing_lost(self) -> None:
+        """Balanced, and every request was told; TLS of the host's other programs, of unknown address, is filtered."""
+        self.assert_balanced()
+        assert self.lost.keys() <= {"filtered"}, self.lost
+
     def exporter(self, kind: str) -> Account:
         """The account of the one exporter of this kind."""
         (account,) = [account for name, account in self.exports.items() if name.startswith(kind)]

@@ -36,8 +36,14 @@ ARGV: dict[str, Argv] = {
     "fetch": lambda plan, log, n: [tool("node", "nodejs"), SOURCES / "client.mjs", plan, log, str(n)],
     "go": lambda plan, log, n: [go_program("client.go"), plan, log, str(n)],
     "java": lambda plan, log, n: java(plan, log, str(n)),
+    "httpx-http2": lambda plan, log, n: [
+        python(), "-m", "integration.programs.client_httpx", plan, log, str(n), "2",
+    ],
+    "node-http2": lambda plan, log, n: [tool("node", "nodejs"), SOURCES / "client_http2.mjs", plan, log, str(n)],
     "java-upgrading": lambda plan, log, n: java(plan, log, str(n), "2"),
-}
+}  # fmt: skip
+CURLS = {"curl": [], "curl-http2": ["http2-prior-knowledge"], "curl-upgrading": ["http2"]}
+"""Options of each."""
 
 CLIENTS = ("requests", "httpx", "aiohttp", "fetch", "go", "java", "curl")
 
@@ -78,11 +84,16 @@ class Asking:
         self.name = name or f"client-{client}"
         self.plan, self.log = folder / f"{self.name}.plan", folder / f"{self.name}.log"
         write_plan(self.plan, requests)
-        argv = curl(requests, folder, self.name) if client == "curl" else ARGV[client](self.plan, self.log, concurrency)
+        is_curl = client in CURLS
+        argv = (
+            curl(requests, folder, self.name, CURLS[client])
+            if is_curl
+            else ARGV[client](self.plan, self.log, concurrency)
+        )
         self.started_ns = time.time_ns()
         # curl ends when it is done, perhaps before anyone could read its environment; its service is its name.
-        self.service = "curl" if client == "curl" else self.name
-        named = {} if client == "curl" else {"OTEL_SERVICE_NAME": self.name}
+        self.service = "curl" if is_curl else self.name
+        named = {} if is_curl else {"OTEL_SERVICE_NAME": self.name}
         self.running = Running(
             argv, folder=folder, name=self.name, environment={**named, **(environment or {})}, stdin=subprocess.PIPE
         )
@@ -101,11 +112,11 @@ class Asking:
         the collector has ended, so that whoever traces it can learn who it is."""
 
         def done() -> bool:
-            assert self.client == "curl" or self.running.alive(), f"{self.name} ended:\n{self.running.output()[-3000:]}"
-            return self.log.exists() if self.client != "curl" else not self.running.alive()
+            assert self.client in CURLS or self.running.alive(), f"{self.name} ended:\n{self.running.output()[-3000:]}"
+            return self.log.exists() if self.client not in CURLS else not self.running.alive()
 
         wait_for(f"the log of {self.name}", done, within_seconds=within_seconds)
-        if self.client == "curl":
+        if self.client in CURLS:
             assert self.running.wait() == 0, self.running.output()[-3000:]
             curl_log(self.running.output(), self.requests, self.log, self.started_ns)
         answers = read_log(self.log)
@@ -120,13 +131,13 @@ class Asking:
 WRITE_OUT = '{"status": %{http_code}, "body": %{size_download}, "peer": "%header{x-peer}", "failure": "%{errormsg}"}\\n'
 
 
-def curl(requests: list[Request], folder: Path, name: str) -> list[str | Path]:
+def curl(requests: list[Request], folder: Path, name: str, more: Sequence[str]) -> list[str | Path]:
     """One curl process for the whole plan, on as few connections as it can."""
     options: list[str] = []
     for request in requests:
         lines = ["next"] if options else []
         lines += ["head" if request.method == "HEAD" else f'request = "{request.method}"', f'url = "{request.url}"']
-        lines += ['output = "/dev/null"', "globoff", "silent"]
+        lines += ['output = "/dev/null"', "globoff", "silent", *more]
         lines += [f'header = "{key}: {value}"' for key, value in request.headers.items()]
         if request.body or request.chunked:
             body = folder / f"body-{request.body}"

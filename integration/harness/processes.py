@@ -174,12 +174,25 @@ def answers(address: str, port: int) -> bool:
         return False
 
 
-def wait_until_serving(server: Running, port: int, addresses: Sequence[str] = ("127.0.0.1", "::1")) -> None:
+def greets(address: str, port: int) -> bool:
+    """Whether a server of HTTP/2 returns a client's preface and settings with settings of its own (RFC 9113, 3.4)."""
+    try:
+        with socket.create_connection((address, port), 5) as connection:
+            connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0")
+            return connection.recv(9)[3:4] == b"\4"
+    except OSError:
+        return False
+
+
+def wait_until_serving(
+    server: Running, port: int, addresses: Sequence[str] = ("127.0.0.1", "::1"), *, http2: bool = False
+) -> None:
     """Until `server` answers on `port` at every address, or has ended."""
+    speaks = greets if http2 else answers
 
     def ready() -> bool:
         assert server.alive(), f"{server.name} ended:\n{server.output()[-3000:]}"
-        return all(answers(address, port) for address in addresses)
+        return all(speaks(address, port) for address in addresses)
 
     try:
         wait_for(f"{server.name} to serve port {port}", ready, within_seconds=30)

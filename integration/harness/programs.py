@@ -31,7 +31,7 @@ def go() -> str:
 def built(source: str, make: str) -> Path:
     """Where the product of `source` lies: a folder named by the source and its digest."""
     digest = hashlib.sha256((SOURCES / source).read_bytes() + make.encode()).hexdigest()[:16]
-    return CACHE / "programs" / f"{source.replace('.', '-')}-{digest}"
+    return CACHE / "programs" / f"{source.replace('.', '-').replace('/', '-')}-{digest}"
 
 
 def go_program(source: str) -> Path:
@@ -64,4 +64,33 @@ def java_classes(source: str) -> Path:
     if not (place / source.replace(".java", ".class")).exists():
         place.mkdir(parents=True, exist_ok=True)
         subprocess.run([tool("javac", "default-jdk-headless"), "-d", place, SOURCES / source], check=True)
+    return place
+
+
+def go_module(name: str) -> Path:
+    """The program of a Go module in its folder, with the versions of its go.sum; skipped where they cannot be had."""
+    folder = SOURCES / name
+    place = built(f"{name}/main.go", (folder / "go.sum").read_text())
+    if not (place / "program").exists():
+        place.mkdir(parents=True, exist_ok=True)
+        environment = {**os.environ, "GOTOOLCHAIN": "local", "GONOSUMDB": "*", "GOFLAGS": "-mod=readonly"}
+        command = [go(), "build", "-o", str(place / "building"), "."]
+        result = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+        if result.returncode != 0:
+            pytest.skip(f"the Go module {name} cannot be built here: {result.stderr.strip()[-400:]}")
+        (place / "building").rename(place / "program")
+    return place / "program"
+
+
+def node_modules(package: str) -> Path:
+    """A folder that a package of npm's and what it needs is installed in; skipped where it cannot be had."""
+    place = CACHE / "programs" / f"npm-{hashlib.sha256(package.encode()).hexdigest()[:16]}"
+    if not (place / "done").exists():
+        place.mkdir(parents=True, exist_ok=True)
+        options = ["--no-package-lock", "--ignore-scripts", "--prefix", str(place)]
+        command = [tool("npm", "npm"), "install", *options, package]
+        result = subprocess.run(command, cwd=place, capture_output=True, text=True, check=False)
+        if result.returncode != 0:
+            pytest.skip(f"{package} cannot be installed here: {result.stderr.strip()[-400:]}")
+        (place / "done").touch()
     return place

@@ -57,9 +57,9 @@ def start(name: str, folder: Path, *, upstream: int = 0) -> Server:
     else:
         argv = APPS[name](port)
     running = Running(argv, folder=home, name=name, environment={"OTEL_SERVICE_NAME": f"test-{name}"})
-    wait_until_serving(running, port)
+    wait_until_serving(running, port, http2=name in HTTP2_SERVERS)
     # nginx writes its process titles over its environment, so nobody can read what it was told there.
-    service = "nginx" if name == "nginx" else f"test-{name}"
+    service = "nginx" if name.startswith("nginx") else f"test-{name}"
     return Server(name=name, port=port, service=service, running=running, reads_query=name in APPS)
 
 
@@ -81,11 +81,16 @@ APPS: dict[str, Callable[[int], list[str | Path]]] = {
         tool("java", "default-jdk-headless"), "-XX:TieredStopAtLevel=1", "-cp", java_classes("Server.java"), "Server",
         str(port),
     ],
+    "hypercorn": lambda port: [
+        python(), "-m", "hypercorn", "--workers", "1", "--bind", f"127.0.0.1:{port}", "--bind", f"[::1]:{port}",
+        "integration.programs.app_asgi:app",
+    ],
+    "node-http2": lambda port: [tool("node", "nodejs"), SOURCES / "server.mjs", str(port), "2"],
 }  # fmt: skip
 
 
-def nginx(home: Path, port: int, upstream: int) -> list[str | Path]:
-    """Two workers, sendfile, a pool of connections to the upstream."""
+def nginx(home: Path, port: int, upstream: int, *, listen: str = "") -> list[str | Path]:
+    """Two workers, sendfile, a pool of connections to the upstream; `listen` are more words of that directive."""
     config = home / "nginx.conf"
     config.write_text(
         f"""
@@ -98,7 +103,7 @@ http {{
   fastcgi_temp_path {home}/fastcgi; uwsgi_temp_path {home}/uwsgi; scgi_temp_path {home}/scgi;
   upstream behind {{ server 127.0.0.1:{upstream}; keepalive 16; }}
   server {{
-    listen 127.0.0.1:{port} backlog=4096; listen [::1]:{port} backlog=4096;
+    listen 127.0.0.1:{port} backlog=4096 {listen}; listen [::1]:{port} backlog=4096 {listen};
     location / {{ add_header X-Peer "$pid $remote_addr $remote_port" always; return 200 "{TEXT.strip()}\\n"; }}
     location ~ ^/f/[^/]+/[^/]+/(.+)$ {{
       add_header X-Peer "$pid $remote_addr $remote_port" always; alias {home}/files/$1;
@@ -190,9 +195,12 @@ FILE_SERVERS: dict[str, Callable[[Path, int, int], list[str | Path]]] = {
     "nginx": nginx,
     "apache": apache,
     "caddy": caddy,
+    "nginx-http2": lambda home, port, upstream: nginx(home, port, upstream, listen="http2"),
 }
 
-SERVERS = (*APPS, *FILE_SERVERS)
+HTTP2_SERVERS = ("nginx-http2", "hypercorn", "node-http2")
+"""They speak HTTP/2 in plain text; hypercorn HTTP/1 too."""
+SERVERS = tuple(name for name in (*APPS, *FILE_SERVERS) if name not in HTTP2_SERVERS)
 
 
 def has_ipv6() -> bool:

@@ -1,8 +1,9 @@
-"""Runs a plan with httpx: one asynchronous client with its pool. Arguments: PLAN LOG N"""
+"""Runs a plan with httpx: one asynchronous client with its pool. Arguments: PLAN LOG N [2]"""
 
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -31,7 +32,8 @@ async def run(client: httpx.AsyncClient, turn: asyncio.Semaphore, request: dict[
 async def main() -> None:
     plan, concurrency = workload.plan()
     turn = asyncio.Semaphore(concurrency)
-    async with httpx.AsyncClient(timeout=30) as client:
+    http2 = sys.argv[4:] == ["2"]
+    async with httpx.AsyncClient(timeout=30, http1=not http2, http2=http2) as client:
         workload.write_log(await asyncio.gather(*(run(client, turn, request) for request in plan)))
 
 

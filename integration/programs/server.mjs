@@ -1,10 +1,11 @@
-// The workload's server on node's http, on IPv4 and IPv6. Usage: server.mjs PORT [CERTIFICATE KEY]
+// The workload's server on node's http, https or http2, on IPv4 and IPv6. Usage: server.mjs PORT [CERTIFICATE KEY | 2]
 import { readFileSync } from "node:fs";
 import http from "node:http";
+import http2 from "node:http2";
 import https from "node:https";
 
 const port = Number(process.argv[2]);
-const [cert, key] = process.argv.slice(3).map((file) => readFileSync(file));
+const [cert, key] = process.argv.length > 4 ? process.argv.slice(3).map((file) => readFileSync(file)) : [];
 
 async function answer(request, response) {
   const wish = new URL(request.url, "http://host").searchParams;
@@ -31,5 +32,6 @@ async function answer(request, response) {
 }
 
 for (const host of ["127.0.0.1", "::1"]) {
-  (cert ? https.createServer({ cert, key }, answer) : http.createServer(answer)).listen(port, host);
+  const plain = process.argv[3] === "2" ? http2 : http;
+  (cert ? https.createServer({ cert, key }, answer) : plain.createServer(answer)).listen(port, host);
 }

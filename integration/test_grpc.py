@@ -1,0 +1,48 @@
+"""gRPC between real programs: every call its two spans, exactly, whatever its kind and its end."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from integration.harness import balance, calls
+from integration.harness.collector import Collector
+
+PAIRS = [("python", "python"), ("go", "go"), ("node", "node"), ("go", "python"), ("python", "go"), ("node", "go")]
+
+
+@pytest.mark.parametrize(("server", "client"), PAIRS)
+def test_every_call(server: str, client: str, tier: str, folder: Path, run: str) -> None:
+    """All four kinds, fifty at a time on one connection, error statuses, deadline and cancellation."""
+    plan = calls.plan(run, 104)
+    serving = calls.Server(server, plan, folder)
+    with Collector(folder, tier=tier, ports=[serving.port]) as collector:
+        played = calls.play(client, serving, plan, folder, at_once=50)
+        serving.running.stop()
+    calls.assert_equal(played, collector.spans())
+    balance.parse(collector.stderr()).assert_nothing_lost()
+
+
+@pytest.mark.parametrize("server", ["python", "go"])
+def test_calls_on_a_connection_open_before(server: str, tier: str, folder: Path, run: str) -> None:
+    """Each later call is told once a side, by its own path. What stands in header tables from before is unknown, even
+    that it is a call, where the content types do: then it is a POST of HTTP/2 that names what it lacks."""
+    first, later = calls.plan(f"{run}a", 13, endings=False), calls.plan(f"{run}b", 26, endings=False)
+    serving = calls.Server(server, [*first, *later], folder)
+    before = calls.play("python", serving, first, folder, at_once=4)
+    with Collector(folder, tier=tier, ports=[serving.port]) as collector:
+        played = calls.play_on(before, later, folder)
+        serving.running.stop()
+    spans = collector.spans()
+    told = Counter((span.kind, calls.method_of(span) or span.path[1:]) for span in spans)
+    assert told == {(kind, call.method[1:]): 1 for kind in ("CLIENT", "SERVER") for call in played.calls}
+    expected = {call.method[1:]: call for call in played.calls}
+    for span in spans:
+        call = expected[calls.method_of(span) or span.path[1:]]
+        assert span.attributes.get("rpc.response.status_code", call.status) == call.status
+        assert span.attributes.get("otelbpf.rpc.request.messages", call.requests) == call.requests
+        assert "rpc.response.status_code" in span.attributes or "*" in span.attributes["otelbpf.unknown"]
+        assert span.attributes["http.request.body.size"] == call.requests * (calls.PREFIX + call.size)
+    balance.parse(collector.stderr()).assert_nothing_lost()
