@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from integration.harness import balance, expect, servers, truth
 from integration.harness.clients import ask
@@ -48,6 +49,16 @@ def test_curl_and_nginx(version: str, tier: str, folder: Path, run: str) -> None
         expected = over_tls(expect.both_ends(asked, server))
     assert_told(expected, collector, evidence={"nested_call"}, version=version)
     assert {span.attributes["tls.cipher"][:4] for span in collector.spans()} == {"TLS_"}
+
+
+def test_http2_inside(tier: str, folder: Path, run: str) -> None:
+    """By ALPN, from the first frame: every stream of curl's one connection."""
+    server = start_secured("nginx", folder, version="1.3", http2=True)
+    plan = [replace(request, version="2") for request in plan_for(server, run)]
+    with Collector(folder, tier=tier, ports=[server.port]) as collector, server:
+        asked = ask("curl", plan, folder, environment=certificate(folder).trust)
+        expected = over_tls(expect.both_ends(asked, server))
+    assert_told(expected, collector, evidence={"nested_call"}, version="1.3")
 
 
 CLIENTS = {

@@ -13,6 +13,8 @@ class Sheet(msgspec.Struct, frozen=True, kw_only=True):
     """What a run says of itself at its end."""
 
     bytes: Account
+    plain: Account
+    """Of TLS; empty where there was none."""
     requests: Account
     exports: dict[str, Account]
     """By exporter."""
@@ -22,6 +24,8 @@ class Sheet(msgspec.Struct, frozen=True, kw_only=True):
     def assert_balanced(self) -> None:
         """Every byte, every request and every span is in exactly one column, and the sheet itself says so."""
         assert_account("bytes", self.bytes, "sent and received, says the kernel", ("seen", "not seen: "))
+        if self.plain:
+            assert_account("plain text", self.plain, "written and read, says the library", ("seen", "not seen: "))
         assert_account("requests", self.requests, "begun", ("spans", "lost: "))
         for name, account in self.exports.items():
             assert_account(name, account, "accepted", ("exported", "lost: ", "still queued"))
@@ -76,6 +80,7 @@ def parse(text: str) -> Sheet:
     given = "spans given to "
     return Sheet(
         bytes=sections["bytes of traced connections"],
+        plain=sections.get("plain text of TLS sessions", {}),
         requests=sections["requests"],
         exports={name.removeprefix(given): account for name, account in sections.items() if name.startswith(given)},
         lists=lists,

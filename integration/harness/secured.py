@@ -42,7 +42,7 @@ def certificate(folder: Path) -> Certificate:
 
 
 def start_secured(
-    name: str, folder: Path, *, version: str = "", environment: Mapping[str, str] | None = None
+    name: str, folder: Path, *, version: str = "", http2: bool = False, environment: Mapping[str, str] | None = None
 ) -> servers.Server:
     """Start a server that speaks TLS, of one `version` or as it likes, and wait until it answers."""
     port = free_port()
@@ -59,7 +59,9 @@ def start_secured(
         config = Path(argv[2])
         secured = f"ssl_certificate {files[0]}; ssl_certificate_key {files[1]};"
         secured += f" ssl_protocols TLSv{version};" if version else ""
-        text = config.read_text().replace(" backlog=4096;", " backlog=4096 ssl;", 2)
+        text = config.read_text().replace(
+            " backlog=4096;", " backlog=4096 ssl http2;" if http2 else " backlog=4096 ssl;", 2
+        )
         config.write_text(text.replace("    location / {", f"    {secured}\n    location / {{", 1))
     else:
         argv = servers.APPS[name](port)

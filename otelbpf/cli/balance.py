@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from otelbpf.telemetry.ledger import ExportAccount, Ledger
+from otelbpf.telemetry.ledger import ByteAccount, ExportAccount, Ledger
 
 _Line = tuple[str, int]
+_LIBRARY = "written and read, says the library"
 
 
 def balance_sheet(ledger: Ledger) -> str:
     """The account of a run, as text of several lines. The differences are 0 when the account is right."""
     lines = [
         "balance sheet",
-        *_section("bytes of traced connections", _bytes(ledger)),
+        *_section("bytes of traced connections", _bytes(ledger, "sent and received, says the kernel")),
+        *(_section("plain text of TLS sessions", _bytes(ledger.tls, _LIBRARY)) if ledger.tls.kernel_bytes else ()),
         *_section("requests", _requests(ledger)),
     ]
     for name, account in ledger.exports.items():
@@ -27,8 +29,8 @@ def balance_sheet(ledger: Ledger) -> str:
     return "\n".join(lines)
 
 
-def _bytes(ledger: Ledger) -> Iterator[_Line]:
-    yield "sent and received, says the kernel", ledger.kernel_bytes
+def _bytes(ledger: ByteAccount, whole: str) -> Iterator[_Line]:
+    yield whole, ledger.kernel_bytes
     yield "seen", ledger.seen_bytes
     for reason, count in sorted(ledger.unseen_bytes.items()):
         if count:

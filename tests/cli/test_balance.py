@@ -47,3 +47,18 @@ def test_every_column_stands_on_the_sheet() -> None:
             "  left out by the probes, bytes: ring_full_data 560",
         ]
     )
+
+
+def test_plain_text_of_tls_has_an_account_of_its_own() -> None:
+    ledger = Ledger()
+    ledger.tls.kernel_bytes, ledger.tls.seen_bytes = 1000, 700
+    ledger.tls.unseen_bytes[Unseen.BEYOND_BUDGET] = 300
+
+    lines = balance_sheet(ledger).splitlines()
+    begin = lines.index("  plain text of TLS sessions")
+    assert lines[begin + 1 : begin + 5] == [
+        "    written and read, says the library                     1,000",
+        "    seen                                                     700",
+        "    not seen: beyond_budget                                  300",
+        "    difference                                                 0",
+    ]
