@@ -159,6 +159,8 @@ class LiveSource:
             self._flush_commands()
         self._let_go_of_targets()
         self._attachment.detach()
+        # The uprobes take a while to go: without settings they do nothing.
+        maps.update(self._maps["settings"], _FIRST, bytes(SETTINGS.size))
         while records := self._ring.read(_BATCH_RECORDS):
             yield self._complete(records)
         yield [*self._last_words.at_end(), self._clock_record(), self._losses_record()]
@@ -239,15 +241,13 @@ class LiveSource:
         self.tls_refused = self._attachment.refused
         if self.tls_refused:
             return None
-        targets = Targets(self._attachment.programs, self._uprober.attach)
+        targets = Targets(self._attachment.programs, self._uprober.attach, self._uprober.release)
         targets.look_at_all()
         if not targets.attached:
             self.tls_refused = targets.failure
         return targets
 
     def _let_go_of_targets(self) -> None:
-        if self._targets is not None:
-            self._targets.close()
         if self._uprober is not None:
             self._uprober.close()
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -86,7 +86,7 @@ class _File:
 
     def __init__(self, events: list[int], *, stays: bool) -> None:
         self.events = events
-        """Descriptors of its uprobes; none where the file carries no library."""
+        """Its uprobes; none where the file carries no library."""
         self.pids: set[int] = set()
         self.stays = stays
 
@@ -98,13 +98,15 @@ class Targets:
         self,
         programs: Mapping[str, int],
         attach: Attach,
+        release: Callable[[int], None],
         *,
         proc: Path = PROC,
         usual: Iterable[str] = _USUAL,
     ) -> None:
-        """`programs`: descriptors by name."""
+        """`programs`: descriptors by name. `release` takes away what `attach` made."""
         self._programs = programs
         self._attach = attach
+        self._release = release
         self._proc = proc
         self._files: dict[FileKey, _File] = {}
         self._known: dict[int, bool] = {}  # pid: whether it has a library
@@ -162,13 +164,13 @@ class Targets:
         for key, file in list(self._files.items()):
             file.pids -= ended
             if not file.pids and not file.stays:
-                _close(file.events)
+                self._let_go(file.events)
                 del self._files[key]
 
     def close(self) -> None:
         """Take every uprobe away."""
         for file in self._files.values():
-            _close(file.events)
+            self._let_go(file.events)
         self._files = {}
 
     def _mapped(self, pid: int) -> Iterator[tuple[FileKey, list[str]]]:
@@ -226,12 +228,11 @@ class Targets:
                 if HOOKS[name].entry:
                     events.append(self._attach(self._programs[HOOKS[name].entry], file, offset, at_return=False))
         except OSError:
-            _close(events)
+            self._let_go(events)
             raise
         return events
 
-
-def _close(events: list[int]) -> None:
-    for event in events:
-        os.close(event)
-    events.clear()
+    def _let_go(self, events: list[int]) -> None:
+        for event in events:
+            self._release(event)
+        events.clear()

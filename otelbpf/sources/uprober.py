@@ -4,17 +4,20 @@ Libraries come and go with their processes as long as the collector runs, and th
 time: seen on 6.18, where CAP_PERFMON is not enough. That is too much for a process that parses what strangers send. The
 helper keeps this one capability, opens no file and reads nothing but numbers and descriptors; it ends with its socket.
 
+It also holds what is attached. The kernel takes about 100 ms to take each uprobe away, several seconds for a few
+libraries: that goes on in the helper when the collector has ended already.
+
 `python -m otelbpf.sources.uprober` with the socket as standard input.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import signal
 import socket
 import struct
-import subprocess
 import sys
 from typing import Final
 
@@ -23,7 +26,8 @@ from otelbpf.sources.privileges import SYS_ADMIN, drop_privileges
 from otelbpf.sources.uprobes import Uprobes
 
 _ORDER: Final = struct.Struct("<Q?")  # offset, at return; with the descriptors of program and file
-_ANSWER: Final = struct.Struct("<i")  # an errno, or 0 with the descriptor of the event
+_RELEASE: Final = struct.Struct("<i")  # what an answer gave; not answered
+_ANSWER: Final = struct.Struct("<ii")  # an errno, or 0 and what to release
 _PATIENCE_SECONDS: Final = 5.0
 
 
@@ -36,40 +40,42 @@ class Uprober:
         self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
         with theirs:
-            self._process = subprocess.Popen(
+            os.posix_spawn(
+                sys.executable,
                 [sys.executable, "-P", "-m", "otelbpf.sources.uprober"],
-                stdin=theirs.fileno(),
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                env=environment,
-                start_new_session=True,
+                environment,
+                file_actions=[
+                    (os.POSIX_SPAWN_DUP2, theirs.fileno(), 0),
+                    (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0),
+                    (os.POSIX_SPAWN_OPEN, 2, os.devnull, os.O_WRONLY, 0),
+                ],
+                setsid=True,
             )
         self._channel.settimeout(_PATIENCE_SECONDS)
 
     def attach(self, program: int, file: int, offset: int, *, at_return: bool) -> int:
-        """See Uprobes.attach."""
+        """As Uprobes.attach, but what it gives is for `release`."""
         socket.send_fds(self._channel, [_ORDER.pack(offset, at_return)], [program, file])
         try:
-            answer, descriptors, _, _ = socket.recv_fds(self._channel, _ANSWER.size, 1)
+            answer = self._channel.recv(_ANSWER.size)
         except TimeoutError:
             self._channel.close()  # a late answer must not be taken for that of the next order
             raise
         if not answer:
             raise OSError(errno.EPIPE, "the helper that attaches uprobes has ended")
-        (code,) = _ANSWER.unpack(answer)
+        code, event = _ANSWER.unpack(answer)
         if code:
             raise OSError(code, os.strerror(code))
-        return descriptors[0]
+        return int(event)
+
+    def release(self, event: int) -> None:
+        """Take a uprobe away, soon."""
+        with contextlib.suppress(OSError):
+            self._channel.send(_RELEASE.pack(event))
 
     def close(self) -> None:
-        """End it; harmless when called twice."""
+        """Let it end, and every uprobe with it; nobody waits for that. Harmless when called twice."""
         self._channel.close()
-        if self._process.poll() is None:
-            try:
-                self._process.wait(_PATIENCE_SECONDS)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
 
 
 def main() -> None:
@@ -86,16 +92,18 @@ def serve(channel: socket.socket, uprobes: Uprobes) -> None:
         order, descriptors, _, _ = socket.recv_fds(channel, _ORDER.size, 2)
         if not order:
             return
-        events: list[int] = []
-        code = 0
+        if len(order) == _RELEASE.size:
+            os.close(_RELEASE.unpack(order)[0])
+            continue
+        event = code = 0
         try:
             offset, at_return = _ORDER.unpack(order)
             program, file = descriptors
-            events.append(uprobes.attach(program, file, offset, at_return=at_return))
+            event = uprobes.attach(program, file, offset, at_return=at_return)
         except (OSError, ValueError) as error:
             code = getattr(error, "errno", None) or errno.EIO
-        socket.send_fds(channel, [_ANSWER.pack(code)], events)
-        for descriptor in (*events, *descriptors):
+        channel.send(_ANSWER.pack(code, event))
+        for descriptor in descriptors:
             os.close(descriptor)
 
 

@@ -40,15 +40,19 @@ def pair() -> Iterator[tuple[uprober.Uprober, FakeUprobes]]:
     theirs.close()
 
 
-def test_what_is_ordered_is_attached(pair: tuple[uprober.Uprober, FakeUprobes]) -> None:
+def test_what_is_ordered_is_attached_and_taken_away(pair: tuple[uprober.Uprober, FakeUprobes]) -> None:
     client, uprobes = pair
     with open(__file__, "rb") as program, open(os.__file__, "rb") as file:
         event = client.attach(program.fileno(), file.fileno(), 1 << 40, at_return=True)
         inodes = os.fstat(program.fileno()).st_ino, os.fstat(file.fileno()).st_ino
 
     assert uprobes.asked == [(*inodes, 1 << 40, True)]
-    assert os.fstat(event).st_rdev == os.stat(os.devnull).st_rdev
-    os.close(event)
+    assert os.fstat(event).st_rdev == os.stat(os.devnull).st_rdev  # the helper is a thread here: its descriptor
+    client.release(event)
+    with open(os.__file__, "rb") as file:  # answered when the order before it is done
+        another = client.attach(file.fileno(), file.fileno(), 1, at_return=False)
+    assert len(uprobes.asked) == 2
+    os.close(another)
 
 
 def test_a_refusal_comes_back_and_the_next_order_is_done(pair: tuple[uprober.Uprober, FakeUprobes]) -> None:
