@@ -55,13 +55,11 @@ def start_secured(
         place.mkdir()
         for file, size in servers.FILES.items():
             (place / file).write_bytes(b"f" * size)
-        argv = servers.nginx(home, port, port)
+        argv = servers.nginx(home, port, port, listen="ssl http2" if http2 else "ssl")
         config = Path(argv[2])
         secured = f"ssl_certificate {files[0]}; ssl_certificate_key {files[1]};"
         secured += f" ssl_protocols TLSv{version};" if version else ""
-        text = config.read_text().replace(
-            " backlog=4096;", " backlog=4096 ssl http2;" if http2 else " backlog=4096 ssl;", 2
-        )
+        text = config.read_text()
         config.write_text(text.replace("    location / {", f"    {secured}\n    location / {{", 1))
     else:
         argv = servers.APPS[name](port)
