@@ -7,9 +7,8 @@
 A connection that speaks HTTP/2 from its start, or changes to it (101 with `Upgrade: h2c`), or shows its frames when it
 is met midway, goes to an heir: see `streams`.
 
-Listening is where every connection starts, and where it returns after a loss. A request is believed only where a
-system call's bytes begin with one; what comes before it is not reported. A conversation that may be out of step (see
-`pairing`) and pipelines is left alone: its exchanges are lost by name, never guessed.
+Listening (see `listening`) is where every connection starts, and where it returns after a loss. A conversation that may
+be out of step (see `pairing`) and pipelines is left alone: its exchanges are lost by name, never guessed.
 """
 
 from __future__ import annotations
@@ -21,24 +20,18 @@ from otelbpf.connections.stream import Piece, Stream
 from otelbpf.events.wire import Flag
 from otelbpf.exchanges.base import Dialogue, Phase
 from otelbpf.exchanges.exchange import UNSET, Exchange
+from otelbpf.exchanges.listening import NOTHING, Heard, Listener
 from otelbpf.exchanges.pairing import Pairing, Verdict
-from otelbpf.exchanges.signs import from_frames_on, is_h2c, is_preface, upgraded
+from otelbpf.exchanges.signs import is_h2c, upgraded
 from otelbpf.exchanges.streams import Streams
-from otelbpf.protocols import detect
 from otelbpf.protocols.base import Gap, Message, ProtocolError, Side
 from otelbpf.protocols.http1 import Http1
-from otelbpf.protocols.http2_seek import begins_with_frames
 from otelbpf.telemetry.ledger import Ledger, Lost
 
-STRIKES = 3
-"""Turns of a conversation that may begin with something unknown before the connection is left alone."""
 MAX_EARLY = 16
 """Pieces of the server's side that may wait for the request they answer."""
-MAX_SUSPECTS = 32
-"""Pieces that may wait until both sides of a connection met midway have shown frames."""
 
 _CLIENT = int(Flag.CLIENT)
-_TLS_HANDSHAKE = b"\x16\x03"
 
 # In the way of every message: Python 3.11 takes ten times as long for a member of an enum as for a name.
 _SPEAKING = Phase.SPEAKING
@@ -54,14 +47,10 @@ class Session(Dialogue):
         "_early",
         "_ended",
         "_head_limit",
-        "_last_direction",
         "_ledger",
+        "_listener",
         "_pairing",
         "_parser",
-        "_prefix",
-        "_prefix_direction",
-        "_strikes",
-        "_suspects",
         "_wanted",
     )
 
@@ -79,14 +68,10 @@ class Session(Dialogue):
             in_step=not connection.joined,
             serving=not connection.flags & _CLIENT,
         )
+        self._listener = Listener(self._pairing, head_limit=head_limit)
         self._parser: Http1 | None = None
         self._early: list[Piece] = []
         self._ended: tuple[Side, ...] = ()
-        self._strikes = 0
-        self._last_direction: bool | None = None
-        self._prefix = b""
-        self._prefix_direction = False
-        self._suspects: tuple[Piece, ...] = ()  # frames of one side, or what follows them
 
     # -- what the pipeline calls -----------------------------------------------------------------------------------
 
@@ -214,56 +199,37 @@ class Session(Dialogue):
         if self.heir is not None:
             return self.heir.take_piece(piece)
         done = self._listen(piece) if self.phase is Phase.LISTENING else []
-        if self.phase is not _SPEAKING and self.heir is None and not self._suspects:
+        if self.phase is not _SPEAKING and self.heir is None and not self._listener.suspects:
             # Only what waits to become a first line will be asked for its time.
-            held = len(self._prefix) if self._prefix_direction is piece.sent else 0
             size = len(piece.data) if piece.gap is None else piece.gap.size
-            self._stream(piece.sent).forget(piece.offset + size - held)
+            self._stream(piece.sent).forget(piece.offset + size - self._listener.held(piece.sent))
         return done
 
     def _listen(self, piece: Piece) -> list[Exchange]:
-        sent, data, offset = piece.sent, piece.data, piece.offset
-        new_turn = self._last_direction is not sent
-        self._last_direction = sent
-        prefix = self._prefix if self._prefix_direction is sent else b""
         if piece.gap is not None:
             self._pairing.in_step = False
-            if prefix:
-                # A first line longer than what is copied, or cut by a loss.
-                self._count_headless(Lost.GAP_IN_HEAD)
-                self._prefix = b""
-            return self._suspect(piece) if self._suspects else []
-        if prefix:
-            data = prefix + data
-            offset -= len(prefix)
-        if is_preface(data):
-            return self._change([Piece(sent, offset, data), *self._early], told=not prefix)
-        if not prefix:
-            if self._suspects or (not self._pairing.in_step and begins_with_frames(data)):
-                return self._suspect(piece)
-            if not new_turn and (sent is self._pairing.serving or detect.looks_like_request(data) is detect.Verdict.NO):
-                return []  # the rest of an upload, or of a response: many calls, one turn
-        self._prefix = b""
-        if data.startswith(_TLS_HANDSHAKE) or (not self._pairing.in_step and detect.begins_tls_record(data)):
-            return self.encrypted(piece)
-        verdict = self._believe(data)
-        if prefix and verdict is detect.Verdict.NO and not self._pairing.in_step:
-            # The end of something that was not seen whole, and what follows it.
-            data, offset = piece.data, piece.offset
-            verdict = self._believe(data)
-        if verdict is detect.Verdict.MORE and len(data) < self._head_limit:
-            self._prefix, self._prefix_direction = data, sent
+        found = self._listener.hear(piece)
+        if found is NOTHING:
             return []
-        if verdict is not detect.Verdict.YES:
-            return [] if detect.looks_like_request(data) is detect.Verdict.YES else self._strike(sent)
-        return self._begin(Piece(sent, offset, data))
-
-    def _believe(self, data: bytes) -> detect.Verdict:
-        """Whether a request begins here. Out of step, its first bytes may be missing, or belong to something else."""
-        verdict = detect.looks_like_request(data)
-        if verdict is detect.Verdict.YES and not self._pairing.in_step and not detect.has_known_method(data):
-            return detect.Verdict.NO
-        return verdict
+        if found.head_lost:
+            self._count_headless(Lost.GAP_IN_HEAD)
+        match found.heard:
+            case Heard.REQUEST:
+                return self._begin(found.pieces[0])
+            case Heard.PREFACE:
+                first = found.pieces[0]
+                # A source knows it by itself where one call has it all.
+                return self._change([first, *self._early], told=first.offset == piece.offset)
+            case Heard.FRAMES:
+                return self._change(found.pieces, fresh=False)
+            case Heard.TLS:
+                return self.encrypted(piece)
+            case Heard.UNKNOWN:
+                return self._over("unknown_protocol")
+            case Heard.STRANGE:
+                self._pairing.in_step = False
+                self._early.clear()
+        return []
 
     def _begin(self, piece: Piece) -> list[Exchange]:
         pairing, sent = self._pairing, piece.sent
@@ -276,30 +242,6 @@ class Session(Dialogue):
         self._parser = Http1((piece.offset, begin), head_limit=self._head_limit, wanted=self._wanted)
         self.phase = _SPEAKING
         return self._speak(piece)
-
-    def _strike(self, sent: bool) -> list[Exchange]:
-        """A turn began with something else. A response is none: its request may have come before the first sight."""
-        if sent is self._pairing.serving and not self._pairing.in_step:
-            return []
-        self._strikes += 1
-        self._pairing.in_step = False
-        self._early.clear()
-        return self._over("unknown_protocol") if self._strikes >= STRIKES else []
-
-    def _suspect(self, piece: Piece) -> list[Exchange]:
-        """It may be HTTP/2, met midway: believed once both sides have begun a call's bytes with frames."""
-        if detect.looks_like_request(piece.data) is detect.Verdict.YES:
-            self._suspects = ()
-            return self._listen(piece)
-        self._suspects += (piece,)
-        pieces = from_frames_on(self._suspects)
-        if not pieces:
-            if len(self._suspects) < MAX_SUSPECTS:
-                return []
-            self._suspects = ()
-            return self._strike(not self._pairing.serving)
-        self._suspects = ()
-        return self._change(pieces, fresh=False)
 
     def _change(
         self,
@@ -417,8 +359,7 @@ class Session(Dialogue):
         if not server and not self._pairing.open:
             self._count_headless(Lost.UNPARSABLE)
         self._listen_anew(Lost.UNPARSABLE)
-        self._strikes += 1
-        if self._strikes >= STRIKES:
+        if self._listener.strike():
             self._over("unknown_protocol")
         return done
 
@@ -427,7 +368,6 @@ class Session(Dialogue):
         self._lose_open(reason)
         self._ledger.connections["resynced"] += 1
         self._parser = None
-        self._prefix = b""
         self._ended = ()
         self.phase = Phase.LISTENING
         if self._pairing.pipelines:

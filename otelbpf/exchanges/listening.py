@@ -1,0 +1,159 @@
+"""What a connection speaks, by the bytes that its calls begin with.
+
+A request of HTTP/1 is believed only where a system call's bytes begin with one, or go on with one whose first line was
+cut; HTTP/2 where its client's preface stands, or, on a connection met midway, once both sides have begun a call's bytes
+with frames. What comes before is not reported, and a connection whose turns begin with something else is given up.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import Final
+
+import msgspec
+
+from otelbpf.connections.stream import Piece
+from otelbpf.exchanges.pairing import Pairing
+from otelbpf.exchanges.signs import from_frames_on, is_preface
+from otelbpf.protocols import detect
+from otelbpf.protocols.http2_seek import begins_with_frames
+
+STRIKES: Final = 3
+"""Turns of a conversation that may begin with something unknown before the connection is left alone."""
+MAX_SUSPECTS: Final = 32
+"""Pieces that may wait until both sides of a connection met midway have shown frames."""
+
+_TLS_HANDSHAKE: Final = b"\x16\x03"
+
+
+class Heard(enum.Enum):
+    """What there is to know after a piece."""
+
+    NOTHING = "nothing"
+    """Nothing more than before: it is the rest of something, or waits for what follows it."""
+    REQUEST = "request"
+    """A request of HTTP/1 begins."""
+    PREFACE = "preface"
+    """A client of HTTP/2 begins."""
+    FRAMES = "frames"
+    """Both sides speak HTTP/2, and did so before they were met."""
+    TLS = "tls"
+    STRANGE = "strange"
+    """A turn began with something unknown: whoever was in step is so no more."""
+    UNKNOWN = "unknown"
+    """That happened too often."""
+
+
+class Finding(msgspec.Struct, frozen=True, gc=False):
+    """What a listener makes of a piece, together with those that waited for it."""
+
+    heard: Heard
+    pieces: tuple[Piece, ...] = ()
+    """What the protocol that was found begins with, in the order it was seen. Of a REQUEST or a PREFACE one piece,
+    which begins before the one just heard where that completes it."""
+    head_lost: bool = False
+    """What had begun like a request goes on in a gap."""
+
+
+NOTHING: Final = Finding(Heard.NOTHING)
+"""The finding that nearly every piece leads to."""
+
+
+class Listener:
+    """Hears one connection's pieces while nobody knows what it speaks. Of its pairing it reads who serves and whether
+    it is in step, and changes nothing."""
+
+    __slots__ = (
+        "_head_limit",
+        "_last_direction",
+        "_pairing",
+        "_prefix",
+        "_prefix_direction",
+        "_strikes",
+        "suspects",
+    )
+
+    def __init__(self, pairing: Pairing, *, head_limit: int) -> None:
+        self._pairing = pairing
+        self._head_limit = head_limit
+        self._last_direction: bool | None = None
+        self._prefix = b""
+        self._prefix_direction = False
+        self._strikes = 0
+        self.suspects: tuple[Piece, ...] = ()
+        """Frames of one side, or what follows them: their times may still be asked for."""
+
+    def hear(self, piece: Piece) -> Finding:
+        """The next piece of either direction, perhaps a gap, which has put the pairing out of step."""
+        sent, data, offset = piece.sent, piece.data, piece.offset
+        new_turn = self._last_direction is not sent
+        self._last_direction = sent
+        prefix = self._prefix if self._prefix_direction is sent else b""
+        if piece.gap is not None:
+            found = self._suspect(piece) if self.suspects else NOTHING
+            if not prefix:
+                return found
+            # A first line longer than what is copied, or cut by a loss.
+            self._prefix = b""
+            return msgspec.structs.replace(found, head_lost=True)
+        if prefix:
+            data = prefix + data
+            offset -= len(prefix)
+        if is_preface(data):
+            return Finding(Heard.PREFACE, (Piece(sent, offset, data),))
+        if not prefix:
+            if self.suspects or (not self._pairing.in_step and begins_with_frames(data)):
+                return self._suspect(piece)
+            if not new_turn and (sent is self._pairing.serving or detect.looks_like_request(data) is detect.Verdict.NO):
+                return NOTHING  # the rest of an upload, or of a response: many calls, one turn
+        self._prefix = b""
+        if data.startswith(_TLS_HANDSHAKE) or (not self._pairing.in_step and detect.begins_tls_record(data)):
+            return Finding(Heard.TLS)
+        verdict = self._believe(data)
+        if prefix and verdict is detect.Verdict.NO and not self._pairing.in_step:
+            # The end of something that was not seen whole, and what follows it.
+            data, offset = piece.data, piece.offset
+            verdict = self._believe(data)
+        if verdict is detect.Verdict.MORE and len(data) < self._head_limit:
+            self._prefix, self._prefix_direction = data, sent
+            return NOTHING
+        if verdict is not detect.Verdict.YES:
+            return NOTHING if detect.looks_like_request(data) is detect.Verdict.YES else self._turn_away(sent)
+        return Finding(Heard.REQUEST, (Piece(sent, offset, data),))
+
+    def held(self, sent: bool) -> int:
+        """How many of the last bytes of a direction wait to become a first line."""
+        return len(self._prefix) if self._prefix_direction is sent else 0
+
+    def strike(self) -> bool:
+        """Count something that is not understood; whether it was once too often."""
+        self._strikes += 1
+        return self._strikes >= STRIKES
+
+    def _believe(self, data: bytes) -> detect.Verdict:
+        """Whether a request begins here. Out of step, its first bytes may be missing, or belong to something else."""
+        verdict = detect.looks_like_request(data)
+        if verdict is detect.Verdict.YES and not self._pairing.in_step and not detect.has_known_method(data):
+            return detect.Verdict.NO
+        return verdict
+
+    def _turn_away(self, sent: bool) -> Finding:
+        """A turn began with something else. A response is none: its request may have come before the first sight."""
+        if sent is self._pairing.serving and not self._pairing.in_step:
+            return NOTHING
+        return Finding(Heard.UNKNOWN if self.strike() else Heard.STRANGE)
+
+    def _suspect(self, piece: Piece) -> Finding:
+        """It may be HTTP/2, met midway: believed once both sides have begun a call's bytes with frames."""
+        if detect.looks_like_request(piece.data) is detect.Verdict.YES:
+            self.suspects = ()
+            return self.hear(piece)
+        self.suspects += (piece,)
+        pieces = from_frames_on(self.suspects)
+        if not pieces:
+            if len(self.suspects) < MAX_SUSPECTS:
+                return NOTHING
+            self.suspects = ()
+            return self._turn_away(not self._pairing.serving)
+        self.suspects = ()
+        return Finding(Heard.FRAMES, tuple(pieces))
