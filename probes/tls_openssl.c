@@ -45,35 +45,25 @@ int on_library_sendfile(struct pt_regs *ctx)
 	return 0;
 }
 
-int on_library_int(struct pt_regs *ctx)
+/* What a call came to: an int or a ssize_t, negative where it failed; of the _ex functions 1, and the count where they were
+ * told to leave it. One program for all, because telling a call is long, and the compiler would inline it in each.
+ */
+int on_library_return(struct pt_regs *ctx)
 {
 	struct tls_call call = {};
-
-	if (leave_library(ctx, &call))
-		tell_library_call(&call, (s32)ctx->ax);
-	return 0;
-}
-
-int on_library_ex(struct pt_regs *ctx)
-{
-	struct tls_call call = {};
+	s64 result = (s32)ctx->ax;
 	u64 count = 0;
 
 	if (!leave_library(ctx, &call))
 		return 0;
-	if ((s32)ctx->ax == 1 && copy_from_user(&count, sizeof(count), (void *)call.count_at))
-		count = 0;
-	tell_library_call(&call, count);
-	return 0;
-}
-
-/* ssize_t gnutls_record_recv(gnutls_session_t, void *data, size_t) as well */
-int on_library_size(struct pt_regs *ctx)
-{
-	struct tls_call call = {};
-
-	if (leave_library(ctx, &call))
-		tell_library_call(&call, ctx->ax);
+	if (call.count_at) {
+		if (result == 1 && copy_from_user(&count, sizeof(count), (void *)call.count_at))
+			count = 0;
+		result = count;
+	} else if (call.reason) {
+		result = ctx->ax;
+	}
+	tell_library_call(&call, result);
 	return 0;
 }
 

@@ -27,24 +27,22 @@ class Hook(msgspec.Struct, frozen=True):
     leaving: str = ""
 
 
-_INT: Final = "on_library_int"
-_EX: Final = "on_library_ex"
-_SIZE: Final = "on_library_size"
+_LEAVE: Final = "on_library_return"
 HOOKS: Final[Mapping[str, Hook]] = {
-    "SSL_read": Hook("on_library_read", _INT),
-    "SSL_write": Hook("on_library_write", _INT),
-    "SSL_read_ex": Hook("on_library_read_ex", _EX),
-    "SSL_write_ex": Hook("on_library_write_ex", _EX),
-    "SSL_write_ex2": Hook("on_library_write_ex2", _EX),
-    "SSL_read_early_data": Hook("on_library_read_ex", _EX),
-    "SSL_write_early_data": Hook("on_library_write_ex", _EX),
-    "SSL_sendfile": Hook("on_library_sendfile", _SIZE),
+    "SSL_read": Hook("on_library_read", _LEAVE),
+    "SSL_write": Hook("on_library_write", _LEAVE),
+    "SSL_read_ex": Hook("on_library_read_ex", _LEAVE),
+    "SSL_write_ex": Hook("on_library_write_ex", _LEAVE),
+    "SSL_write_ex2": Hook("on_library_write_ex2", _LEAVE),
+    "SSL_read_early_data": Hook("on_library_read_ex", _LEAVE),
+    "SSL_write_early_data": Hook("on_library_write_ex", _LEAVE),
+    "SSL_sendfile": Hook("on_library_sendfile", _LEAVE),
     "SSL_new": Hook("", "on_session_new"),
     "SSL_shutdown": Hook("on_session_shutdown"),
     "SSL_free": Hook("on_session_free"),
-    "gnutls_record_recv": Hook("on_library_read", _SIZE),
-    "gnutls_record_send": Hook("on_library_write", _SIZE),
-    "gnutls_record_send2": Hook("on_library_write", _SIZE),
+    "gnutls_record_recv": Hook("on_library_read", _LEAVE),
+    "gnutls_record_send": Hook("on_library_write", _LEAVE),
+    "gnutls_record_send2": Hook("on_library_write", _LEAVE),
     "gnutls_init": Hook("on_session_init", "on_session_init_return"),
     "gnutls_bye": Hook("on_session_shutdown"),
     "gnutls_deinit": Hook("on_session_free"),
