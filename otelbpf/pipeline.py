@@ -63,13 +63,11 @@ class Pipeline:
         response_headers: Iterable[str] = (),
         resource_extra: Sequence[tuple[str, str]] = (),
         traced: Callable[[Identity], bool] | None = None,
-        addressed_only: bool = False,
         unread: Callable[[Identity], None] | None = None,
         seed: int | None = None,
     ) -> None:
         """`request_headers`, `response_headers`: lower-case names of headers to report; their secrets stay secret.
         `traced` tells whether a process belongs to those asked for; its requests are left out, counted, otherwise.
-        `addressed_only`: connections were chosen by their addresses, so none without can be told.
         `unread` is told, once each, of processes whose TLS cannot be read.
         `seed` makes ids repeatable."""
         ids = IdGenerator(seed)
@@ -103,7 +101,6 @@ class Pipeline:
             bound=self._on_bound,
             forget=self._builder.forget,
             unread=self._on_unread,
-            addressed_only=addressed_only,
         )
         self._tracker = Tracker(
             ledger=ledger,
@@ -121,7 +118,7 @@ class Pipeline:
             Clock: self._clock,
             Identity: self._directory.add,
             ProcessSeen: self._directory.see,
-            Host: self._directory.set_host,
+            Host: self._host,
             Losses: self._losses,
         }
 
@@ -266,6 +263,10 @@ class Pipeline:
                 session = connection.attachment
                 if isinstance(session, Dialogue):
                     self._done(connection, session.release())
+
+    def _host(self, event: Host) -> None:
+        self._directory.set_host(event)
+        self._tls.addressed_only = event.addressed_only
 
     def _losses(self, event: Losses) -> None:
         self._ledger.kernel_losses = {

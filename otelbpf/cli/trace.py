@@ -76,7 +76,6 @@ def trace(
         response_headers=settings.redaction.response_headers,
         resource_extra=tuple(settings.resource.attributes.items()),
         traced=matcher(settings.filters.executables),
-        addressed_only=bool(settings.filters.ports),
         unread=_name_unread if settings.capture.tls else None,
     )
     # Nothing in the pipeline is kept alive by a cycle, so the collector need not look often: 7 % of the time per span.

@@ -140,6 +140,8 @@ class Host(msgspec.Struct, frozen=True, omit_defaults=True):
     os_version: str = ""
     packets: bool = False
     """The records were made from packets: no process is known, each exchange is seen once."""
+    addressed_only: bool = False
+    """Connections were chosen by their addresses: what has none cannot be said to be among them."""
 
 
 Event = Data | State | Tls | ProcessSeen | Clock | Identity | Losses | Host

@@ -16,6 +16,8 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Final, Protocol
 
+import msgspec
+
 from otelbpf.errors import KernelError, OtelbpfError
 from otelbpf.events import wire
 from otelbpf.events.encode import encode_clock, encode_host, encode_identity, encode_losses
@@ -78,7 +80,7 @@ class LiveSource:
         `tls` reads the plain text of TLS where it can; `tls_refused` says why it cannot.
         Unless `keep_privileges`, this thread, and those it starts later, keep only what reading needs."""
         self._describe = describe
-        self._host = host or describe_host()
+        self._host = msgspec.structs.replace(host or describe_host(), addressed_only=bool(ports))
         self._traced = traced
         self._stopping = False
         self._closed = False

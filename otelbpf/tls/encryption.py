@@ -47,20 +47,19 @@ class Encryption:
         bound: Callable[[Connection, Connection], Connection | None],
         forget: Callable[[Connection], None],
         unread: Callable[[int], None],
-        addressed_only: bool = False,
     ) -> None:
         """`tell` takes exchanges whose time has come, `forget` a connection that was over before them,
         `unread` the process of a socket whose plain text is not to be had. `bound` is told
         that plain text goes over a socket, and names the client's socket where this is its server and both are on this
-        host. `addressed_only`: exchanges of an unknown socket are not wanted, for it cannot be said whether it is among
-        those asked for."""
+        host."""
         self._ledger = ledger
         self._mute = mute
         self._tell = tell
         self._bound = bound
         self._forget = forget
         self._unread = unread
-        self._addressed_only = addressed_only
+        self.addressed_only = False
+        """Exchanges of an unknown socket are not wanted: it cannot be said whether it is among those asked for."""
         self._carriers = Carriers()
         self._peers: dict[bytes, Connection] = {}
         """By plain text: the socket at the other end, on this host."""
@@ -264,7 +263,7 @@ class Encryption:
     def _release(self, connection: Connection, end: PlainEnd) -> Sequence[Exchange]:
         waiting, end.waiting, end.since_ns = end.waiting, [], 0
         self._unsettled.pop(connection.key, None)
-        if self._addressed_only and end.evidence is Evidence.NONE:
+        if self.addressed_only and end.evidence is Evidence.NONE:
             self._ledger.spans_lost[Lost.FILTERED] += len(waiting)
             return ()
         return waiting

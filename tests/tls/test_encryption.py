@@ -6,6 +6,8 @@ import ssl
 
 import pytest
 
+from otelbpf.events import encode
+from otelbpf.events.types import Host
 from otelbpf.telemetry.ledger import Lost
 from otelbpf.tls.encryption import MAX_PIECES, MAX_WAITING, WAIT_NS
 from tests.fake_kernel import FakeKernel, FakeSocket, attributes
@@ -227,7 +229,8 @@ def test_without_a_socket_a_span_tells_no_peer() -> None:
 
 def test_without_a_socket_nothing_is_told_where_addresses_were_asked_for() -> None:
     """--port 443: it may be another one's."""
-    kernel = FakeKernel(addressed_only=True)
+    kernel = FakeKernel()
+    kernel.put(encode.encode_host(Host(addressed_only=True), time_ns=kernel.now_ns))
     FakeSession(kernel, pid=100).read(REQUEST).write(ANSWER).free()
 
     assert kernel.spans() == []
