@@ -19,6 +19,7 @@ import signal
 import socket
 import struct
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
 from otelbpf.errors import KernelError
@@ -88,12 +89,18 @@ def main() -> None:
 
 def serve(channel: socket.socket, uprobes: Uprobes) -> None:
     """Answer each order."""
+    # Beside the orders, or the next one would wait for all; not side by side, for the kernel takes one at a time.
+    with ThreadPoolExecutor(1) as releasing:
+        _answer(channel, uprobes, releasing)
+
+
+def _answer(channel: socket.socket, uprobes: Uprobes, releasing: ThreadPoolExecutor) -> None:
     while True:
         order, descriptors, _, _ = socket.recv_fds(channel, _ORDER.size, 2)
         if not order:
             return
         if len(order) == _RELEASE.size:
-            os.close(_RELEASE.unpack(order)[0])
+            releasing.submit(os.close, _RELEASE.unpack(order)[0])
             continue
         event = code = 0
         try:
