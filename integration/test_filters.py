@@ -168,6 +168,7 @@ def test_its_own_exports_are_not_traced(tier: str, folder: Path, run: str) -> No
             "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{backend.port}",
             "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
             "OTEL_BSP_SCHEDULE_DELAY": "50",
+            "OTEL_BSP_MAX_EXPORT_BATCH_SIZE": "16",
         }
         ports = [workload.nginx.port, workload.caddy.port, backend.port]
         with Collector(folder, "--export", "otlp", tier=tier, ports=ports, environment=environment) as collector:
@@ -204,6 +205,7 @@ def test_a_backend_that_is_not_there(tier: str, folder: Path, run: str) -> None:
             "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
             "OTELBPF_EXPORT_SHUTDOWN_SECONDS": "1",
             "OTEL_BSP_SCHEDULE_DELAY": "50",
+            "OTEL_BSP_MAX_EXPORT_BATCH_SIZE": "16",
         }
         ports = [workload.nginx.port, workload.caddy.port]
         with Collector(folder, "--export", "otlp", tier=tier, ports=ports, environment=environment) as collector:

@@ -48,12 +48,12 @@ def carry_out(client: str, plan: list[Request], folder: Path) -> list[Asked]:
     """The whole plan. curl gets a process for each request: that of Debian 12 cannot use such a connection twice."""
     if client in CURLS:
         return [ask(client, [request], folder, name=f"{client}-{request.id}") for request in plan]
-    return [ask(client, plan, folder, concurrency=16)]
+    return [ask(client, plan, folder, concurrency=8)]
 
 
 @pytest.mark.parametrize(("name", "client"), PAIRS)
 def test_every_stream_of_a_client(name: str, client: str, tier: str, folder: Path, run: str) -> None:
-    """By prior knowledge and by upgrade, sixteen at a time where the client can, on both sides."""
+    """By prior knowledge and by upgrade, eight at a time where the client can, on both sides."""
     server = servers.start(name, folder)
     with Collector(folder, tier=tier, ports=[server.port]) as collector, server:
         asked = carry_out(client, plan_for(server, client, run), folder)

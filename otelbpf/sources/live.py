@@ -256,7 +256,12 @@ class LiveSource:
     def _complete(self, records: list[bytes]) -> list[bytes]:
         """The records with what user space adds: identities right behind their process records, reports when due."""
         if any(record[0] == _PROCESS for record in records):
+            met = [record for record in records if record[0] == _PROCESS]
             records = [more for record in records for more in self._with_identity(record)]
+            if self._targets is not None:
+                # Who they are comes first: a process may end while its library is seen to.
+                for record in met:
+                    self._targets.look(wire.PROCESS.unpack(record)[6])
         now_ns = time.monotonic_ns()
         if now_ns - self._reported_ns >= _REPORT_NS:
             self._reported_ns = now_ns
@@ -274,8 +279,6 @@ class LiveSource:
         if record[0] != _PROCESS:
             return
         _, _, _, time_ns, _, _, pid, _, started_ns, _, comm = wire.PROCESS.unpack(record)
-        if self._targets is not None:
-            self._targets.look(pid)  # before it says anything more
         identity = self._describe(pid, started_ns, time_ns, comm=comm.partition(b"\0")[0].decode("utf-8", "replace"))
         yield encode_identity(identity)
         if self._traced:
