@@ -44,7 +44,7 @@ def assert_told(expected: list[truth.Expected], collector: Collector, *, evidenc
 def test_curl_and_nginx(version: str, tier: str, folder: Path, run: str) -> None:
     """Both call their library around their own calls on the socket: the proof is in the nesting."""
     server = start_secured("nginx", folder, version=version)
-    with Collector(folder, tier=tier, ports=[server.port]) as collector, server:
+    with Collector(folder, tls=True, tier=tier, ports=[server.port]) as collector, server:
         asked = ask("curl", plan_for(server, run), folder, environment=certificate(folder).trust)
         expected = over_tls(expect.both_ends(asked, server))
     assert_told(expected, collector, evidence={"nested_call"}, version=version)
@@ -55,7 +55,7 @@ def test_http2_inside(tier: str, folder: Path, run: str) -> None:
     """By ALPN, from the first frame: every stream of curl's one connection."""
     server = start_secured("nginx", folder, version="1.3", http2=True)
     plan = [replace(request, version="2") for request in plan_for(server, run)]
-    with Collector(folder, tier=tier, ports=[server.port]) as collector, server:
+    with Collector(folder, tls=True, tier=tier, ports=[server.port]) as collector, server:
         asked = ask("curl", plan, folder, environment=certificate(folder).trust)
         expected = over_tls(expect.both_ends(asked, server))
     assert_told(expected, collector, evidence={"nested_call"}, version="1.3")
@@ -74,7 +74,7 @@ CLIENTS = {
 def test_clients(client: str, version: str, tier: str, folder: Path, run: str) -> None:
     """Each asks nginx, eight requests at a time."""
     server = start_secured("nginx", folder, version=version)
-    with Collector(folder, tier=tier, ports=[server.port]) as collector, server:
+    with Collector(folder, tls=True, tier=tier, ports=[server.port]) as collector, server:
         asked = ask(client, plan_for(server, run), folder, environment=certificate(folder).trust)
         expected = over_tls(expect.both_ends(asked, server))
     assert_told(expected, collector, evidence={"nested_call"} | CLIENTS[client], version=version)
@@ -92,7 +92,7 @@ SERVERS = {
 def test_servers(name: str, version: str, tier: str, folder: Path, run: str) -> None:
     """Each is asked by requests, eight connections at a time."""
     server = start_secured(name, folder, version=version)
-    with Collector(folder, tier=tier, ports=[server.port]) as collector, server:
+    with Collector(folder, tls=True, tier=tier, ports=[server.port]) as collector, server:
         asked = ask("requests", plan_for(server, run), folder, environment=certificate(folder).trust)
         expected = over_tls(expect.both_ends(asked, server))
     assert_told(expected, collector, evidence={"nested_call"} | SERVERS[name], version=version)
@@ -108,7 +108,7 @@ def test_gnutls(tier: str, folder: Path, run: str) -> None:
         "--output-document=/dev/null",
         f"--ca-certificate={certificate(folder).file}",
     ]
-    with Collector(folder, tier=tier, ports=[server.port]) as collector, server:
+    with Collector(folder, tls=True, tier=tier, ports=[server.port]) as collector, server:
         subprocess.run([*wget, *(f"{base}{number}" for number in range(7))], check=True)
     told = sorted((span.kind, span.path) for span in collector.spans())
     assert told == sorted((kind, f"/r/{run}/{number}") for kind in ("CLIENT", "SERVER") for number in range(7))
@@ -120,7 +120,7 @@ def test_the_name_a_client_asks_for(tier: str, folder: Path, run: str) -> None:
     """And the one protocol it offers."""
     server = start_secured("nginx", folder)
     url = f"https://localhost:{server.port}/r/{run}/1"
-    with Collector(folder, tier=tier, ports=[server.port]) as collector, server:
+    with Collector(folder, tls=True, tier=tier, ports=[server.port]) as collector, server:
         curl = [tool("curl", "curl"), "--silent", "--http1.1", "--cacert", str(certificate(folder).file), url]
         subprocess.run(curl, check=True, capture_output=True)
     for span in collector.spans():
@@ -145,7 +145,7 @@ def test_connections_open_before(name: str, tier: str, folder: Path, run: str) -
         for n, client in enumerate(clients):
             client.ask(f"{path}/{run}/{n}-before{after}")
         expected = []
-        with Collector(folder, tier=tier, ports=[server.port]) as collector:
+        with Collector(folder, tls=True, tier=tier, ports=[server.port]) as collector:
             for n, client in enumerate(clients):
                 expected += client.expected([client.ask(f"{path}/{run}/{n}-{turn}{after}") for turn in range(5)])
             open_clients.close()
@@ -160,7 +160,7 @@ def test_a_server_that_starts_later(tier: str, folder: Path, run: str) -> None:
     own = folder / "own"
     own.mkdir()
     (own / "libssl.so.3").write_bytes(library.read_bytes())
-    with Collector(folder, tier=tier) as collector:
+    with Collector(folder, tls=True, tier=tier) as collector:
         server = start_secured("uvicorn", folder, environment={"LD_LIBRARY_PATH": str(own)})
         with server:
             asked = ask("requests", plan_for(server, run), folder, environment=certificate(folder).trust)
@@ -172,7 +172,7 @@ def test_a_server_that_starts_later(tier: str, folder: Path, run: str) -> None:
 def test_tls_that_cannot_be_read_is_named(tier: str, folder: Path, run: str) -> None:
     """A client in Go: its requests are told by the server alone, and it is named, once."""
     server = start_secured("nginx", folder)
-    with Collector(folder, tier=tier, ports=[server.port]) as collector, server:
+    with Collector(folder, tls=True, tier=tier, ports=[server.port]) as collector, server:
         asked = ask("go", plan_for(server, run), folder, environment={"SSL_CERT_FILE": str(certificate(folder).file)})
         expected = [one for one in over_tls(expect.both_ends(asked, server)) if one.kind == "SERVER"]
     truth.assert_equal(expected, collector.spans())
@@ -187,8 +187,7 @@ def test_tls_that_cannot_be_read_is_named(tier: str, folder: Path, run: str) -> 
 def test_without_uprobes_the_rest_is_traced(tier: str, folder: Path, run: str) -> None:
     """Switched off: plain text is not read, ciphertext is counted."""
     server = start_secured("nginx", folder)
-    environment = {"OTELBPF_CAPTURE_TLS": "false"}
-    with Collector(folder, tier=tier, ports=[server.port], environment=environment) as collector, server:
+    with Collector(folder, tls=False, tier=tier, ports=[server.port]) as collector, server:
         ask("curl", plan_for(server, run), folder, environment=certificate(folder).trust)
     assert collector.spans() == []
     sheet = balance.parse(collector.stderr())

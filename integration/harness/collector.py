@@ -56,8 +56,10 @@ class Collector:
         export: bool = True,
         environment: Mapping[str, str] | None = None,
         wrapper: Sequence[str | Path] = (),
+        tls: bool = False,
     ) -> None:
-        """`wrapper` is a program that runs the command behind it."""
+        """`wrapper` is a program that runs the command behind it. Uprobes (`tls`) are for the tests that ask for them:
+        the kernel takes seconds to remove them, for which the next collector would wait."""
         self.folder = folder
         self.spans_path = folder / "spans.jsonl"
         argv: list[str | Path] = [*wrapper, *COMMAND, "--debug", command, *arguments, "--tier", tier]
@@ -65,7 +67,10 @@ class Collector:
             argv += ["--listen", listen]
             argv += ["--export", f"file:{self.spans_path}"] if export else []
         argv += [word for port in ports for word in ("--port", str(port))]
-        self.running = Running(argv, folder=folder, name="otelbpf", environment={**CLEAN, **(environment or {})})
+        asked = {} if tls else {"OTELBPF_CAPTURE_TLS": "false"}
+        self.running = Running(
+            argv, folder=folder, name="otelbpf", environment={**CLEAN, **asked, **(environment or {})}
+        )
 
     def __enter__(self) -> Collector:
         return self.ready()
