@@ -65,18 +65,19 @@ class Listener:
 
     __slots__ = (
         "_head_limit",
-        "_last_direction",
         "_pairing",
         "_prefix",
         "_prefix_direction",
         "_strikes",
+        "last",
         "suspects",
     )
 
     def __init__(self, pairing: Pairing, *, head_limit: int) -> None:
         self._pairing = pairing
         self._head_limit = head_limit
-        self._last_direction: bool | None = None
+        self.last: bool | None = None
+        """The direction of the newest piece."""
         self._prefix = b""
         self._prefix_direction = False
         self._strikes = 0
@@ -86,8 +87,8 @@ class Listener:
     def hear(self, piece: Piece) -> Finding:
         """The next piece of either direction, perhaps a gap, which has put the pairing out of step."""
         sent, data, offset = piece.sent, piece.data, piece.offset
-        new_turn = self._last_direction is not sent
-        self._last_direction = sent
+        new_turn = self.last is not sent
+        self.last = sent
         prefix = self._prefix if self._prefix_direction is sent else b""
         if piece.gap is not None:
             found = self._suspect(piece) if self.suspects else NOTHING

@@ -3,19 +3,33 @@
 A conversation is *in step* when that is certain: from the first byte of a fresh connection, and again once a request
 and its response have met with nothing else open. Out of step, requests that overlap (pipelining) leave two explanations
 for the next response; then nothing is guessed.
+
+Where a client's bytes were lost, requests may have been among them, and how many answers are still to come is known
+only of a client that takes turns: one request, its answer, the next request. So, after such a loss,
+
+- a client that has been seen to pipeline is not listened to any more;
+- a request is believed only if the server has spoken since, and only of a client that had taken turns before, or
+  once the server has been silent for long: whoever owes answers gives them;
+- a pair waits until its turn is over: the next request begins, or no second answer comes.
 """
 
 from __future__ import annotations
 
 import enum
 from collections.abc import Sequence
+from typing import Final
 
 from otelbpf.connections.stream import Stream
 from otelbpf.exchanges.exchange import UNSET, Exchange
 from otelbpf.protocols.base import Incomplete, Message, Side
-from otelbpf.telemetry.ledger import Ledger
+from otelbpf.telemetry.ledger import Ledger, Lost
 
 _CLIENT = Side.CLIENT
+
+TURNS: Final = 4
+"""Requests that came when all before them were answered make a client one that takes turns."""
+SILENCE_NS: Final = 1_000_000_000
+"""A server that has said nothing for so long owes no answers."""
 
 
 class Verdict(enum.Enum):
@@ -35,8 +49,13 @@ class Pairing:
     """The open exchanges of one connection, oldest first."""
 
     __slots__ = (
+        "_denied",
         "_doubtful",
+        "_kept",
         "_ledger",
+        "_missed_ns",
+        "_owing",
+        "_turns",
         "_unasked",
         "hidden",
         "in_step",
@@ -51,6 +70,11 @@ class Pairing:
         self._ledger = ledger
         self.max_open = max_open
         self._doubtful = False
+        self._kept: Exchange | None = None  # paired out of step, in a turn that may not be over
+        self._missed_ns = UNSET  # when bytes were lost among which a request may have been
+        self._owing = UNSET  # until the server goes on from this offset no request is believed
+        self._denied = False  # a request was not believed for that
+        self._turns = 0  # requests that came when nothing was open
         self._unasked: Message | None = None  # a response that answers nobody
         # A list: it hardly ever has two, and an empty deque takes 760 bytes of every connection.
         self.open: list[Exchange] = []
@@ -58,7 +82,7 @@ class Pairing:
         self.hidden = False
         """A request may have been in what was not copied, or not kept: answers are looked at as if out of step."""
         self.pipelines = False
-        """A response came while a later request was open too."""
+        """A response began while a later request was open too."""
         self.serving = serving
         """This end receives the requests."""
         self.verdict: Verdict | None = None
@@ -69,6 +93,8 @@ class Pairing:
         waiting = self.open
         for message in messages:
             if message.side is _CLIENT:
+                if self._kept is not None:
+                    done += self.settle()
                 self._request(message, client, server)
             else:
                 self._response(message, server)
@@ -81,22 +107,79 @@ class Pairing:
                 if response is None or exchange.response_last_ns == UNSET:
                     continue
                 if exchange.request_last_ns != UNSET or response.upgrade:
-                    done.append(waiting.pop(0))
-                    if waiting:
-                        self.pipelines = True
-                    else:
-                        self.in_step = True
+                    waiting.pop(0)
                     if response.upgrade:
+                        done.append(exchange)
                         self.verdict = Verdict.OPAQUE
                         break
+                    if self.in_step or waiting:
+                        done.append(exchange)
+                    else:
+                        self._kept = exchange
         return done
 
-    def lose_step(self) -> None:
-        """Bytes were lost: what is open has to be given up by the caller, and nothing is certain any more."""
+    # -- losses ----------------------------------------------------------------------------------------------------
+
+    @property
+    def waits(self) -> bool:
+        """A pair is in doubt as long as a second answer may come."""
+        return self._kept is not None
+
+    def settle(self) -> list[Exchange]:
+        """No second answer has come: the pair that waited for it was one, and whoever talks is in step again."""
+        kept, self._kept = self._kept, None
+        if kept is None:
+            return []
+        self.in_step = True
+        self._missed_ns = UNSET
+        self._owing = UNSET
+        return [kept]
+
+    def lose(self, reason: Lost) -> None:
+        """What is open cannot be known any more, and nothing that comes is certain."""
+        count = len(self.open) + (self._kept is not None)
+        if count:
+            self._ledger.spans_lost[reason] += count
         self.open.clear()
         self.in_step = self.hidden = self._doubtful = False
-        self._unasked = None
+        self._kept = self._unasked = None
         self.verdict = None
+
+    def count_headless(self, reason: Lost) -> None:
+        """It began like a request, and so counts as one."""
+        self._ledger.requests_begun += 1
+        self._ledger.spans_lost[reason] += 1
+
+    def miss(self, by_server: bool, server: Stream, now_ns: int, *, spoken: bool) -> None:
+        """Bytes are lost, as it shows now. `spoken`: the server has said something behind the newest request that was
+        seen, or before any was."""
+        if by_server and len(self.open) < 2:
+            return  # the only one that is open is lost with its answer
+        if len(self.open) > 2:
+            self._turns = 0  # so many answers in one hole, and no request beside them, are not to be believed
+        self._missed_ns = now_ns
+        self._denied = False
+        spoken = spoken or by_server or (self._unasked is not None and not self.open)
+        self._owing = UNSET if spoken else server.position
+
+    def believes(self, begin_ns: int, server: Stream) -> bool:
+        """Whether the next answer is that of the request which begins now, with nothing open."""
+        if self.in_step or self._missed_ns == UNSET:
+            return True
+        if server.position == self._owing:
+            # Those before it are not answered, or their answers were lost, which will show.
+            if self._denied:
+                self._turns = 0
+            self._denied = True
+            return False
+        silent_ns = begin_ns - max(server.time_at(server.position), self._missed_ns)
+        return self._turns >= TURNS or silent_ns >= SILENCE_NS
+
+    def go_on(self, offset: int) -> None:
+        """The server goes on at `offset`. Where that is what it owed, a request had come before its answer: the client
+        does not take turns, or a record is late."""
+        if offset == self._owing and self._denied:
+            self._turns = 0
 
     def _request(self, message: Message, stream: Stream, server: Stream) -> None:
         waiting = self.open
@@ -112,7 +195,10 @@ class Pairing:
             # It was recorded late, and its answer passed over.
             self.verdict = Verdict.STALE
             return
-        if len(waiting) > 1:
+        if len(waiting) == 1:
+            if self.in_step:
+                self._turns += 1
+        else:
             if len(waiting) > self.max_open:
                 self.verdict = Verdict.TOO_MANY
             # Out of step, the next response may answer a request that was never seen; or a response was lost, and the
@@ -125,6 +211,9 @@ class Pairing:
             return
         if not waiting:
             # It answers nobody (RFC 9110 section 15.5.9), or one that was not seen.
+            if self._kept is not None:
+                self._kept = None
+                self._ledger.spans_lost[Lost.JOINED_MIDWAY] += 1
             self.in_step = False
             self._unasked = message
             return
@@ -133,17 +222,10 @@ class Pairing:
             return
         exchange = waiting[0]
         if exchange.response is None:
-            first_ns = stream.time_at(message.begin)
-            if first_ns < exchange.request_first_ns:
-                if self.hidden or not self.in_step:
-                    self.verdict = Verdict.STALE
-                    return
-                # A send that was stamped when its call had returned: it cannot have begun later than its answer.
-                exchange.request_first_ns = first_ns
-            exchange.response = message
-            exchange.response_first_ns = first_ns
+            self._answer(exchange, message, stream.time_at(message.begin))
         elif exchange.response is not message:
             self.verdict = Verdict.STALE
+        if self.verdict is not None:
             return
         end = message.end
         if end >= 0:
@@ -152,3 +234,15 @@ class Pairing:
                 exchange.error = "connection_closed"
         if message.upgrade and exchange.request_last_ns == UNSET:
             exchange.request_last_ns = exchange.response_first_ns
+
+    def _answer(self, exchange: Exchange, message: Message, first_ns: int) -> None:
+        if first_ns < exchange.request_first_ns:
+            if self.hidden or not self.in_step:
+                self.verdict = Verdict.STALE
+                return
+            # A send that was stamped when its call had returned: it cannot have begun later than its answer.
+            exchange.request_first_ns = first_ns
+        exchange.response = message
+        exchange.response_first_ns = first_ns
+        if len(self.open) > 1:
+            self.pipelines = True

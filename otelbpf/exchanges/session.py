@@ -123,8 +123,8 @@ class Session(Dialogue):
 
     @property
     def waits(self) -> bool:
-        """Bytes of the server wait for their request."""
-        return bool(self._early)
+        """Bytes of the server wait for their request, or a pair for the end of its turn."""
+        return bool(self._early) or self._pairing.waits
 
     @property
     def overlaps(self) -> bool:
@@ -155,7 +155,7 @@ class Session(Dialogue):
         closing = [*self.end(serving), *self.end(not serving)]
         if (pairing.hidden or not pairing.in_step) and pairing.open and pairing.open[0].response is None:
             # Out of step, or adrift, the answer may have been among what was passed over.
-            self._lose_open(Lost.JOINED_MIDWAY)
+            self._pairing.lose(Lost.JOINED_MIDWAY)
         closing += pairing.open
         pairing.open.clear()
         for exchange in closing:
@@ -171,16 +171,16 @@ class Session(Dialogue):
         return done + closing
 
     def release(self) -> list[Exchange]:
-        """Take the server's bytes that came before their request: none will come before them any more."""
+        """What waited has waited long enough: no request will come before its answer any more, nor a second answer."""
         early, self._early = self._early, []
-        done: list[Exchange] = []
+        done = self._pairing.settle()
         for piece in early:
             done += self._take(piece)
         return done
 
     def abandon(self, reason: Lost) -> None:
         """Count everything still open as lost, and look no further."""
-        self._lose_open(reason)
+        self._pairing.lose(reason)
         self._parser = None
         self._early.clear()
         self.phase = Phase.OVER
@@ -208,11 +208,15 @@ class Session(Dialogue):
     def _listen(self, piece: Piece) -> list[Exchange]:
         if piece.gap is not None:
             self._pairing.in_step = False
+            if not piece.gap.deliberate:
+                self._miss(piece.sent is self._pairing.serving)
+        elif piece.sent is self._pairing.serving:
+            self._pairing.go_on(piece.offset)
         found = self._listener.hear(piece)
         if found is NOTHING:
             return []
         if found.head_lost:
-            self._count_headless(Lost.GAP_IN_HEAD)
+            self._pairing.count_headless(Lost.GAP_IN_HEAD)
         match found.heard:
             case Heard.REQUEST:
                 return self._begin(found.pieces[0])
@@ -235,6 +239,9 @@ class Session(Dialogue):
         pairing, sent = self._pairing, piece.sent
         pairing.serving = not sent
         other = self._stream(not sent)
+        if not pairing.believes(self._stream(sent).time_at(piece.offset), other):
+            self._pairing.count_headless(Lost.JOINED_MIDWAY)
+            return []
         if not pairing.in_step:
             # Out of step, what the server said before this request is not known to be its answer.
             self._early.clear()
@@ -302,7 +309,7 @@ class Session(Dialogue):
             messages = parser.receive(side, piece.data) if gap is None else parser.lose(side, gap)
         except ProtocolError as error:
             if gap is not None and begun and not self._in_body(server):
-                self._count_headless(Lost.GAP_IN_HEAD)
+                self._pairing.count_headless(Lost.GAP_IN_HEAD)
             return self._after_error(server, error, gap)
         done = self._finish(messages)
         if self.heir is not None:
@@ -319,7 +326,7 @@ class Session(Dialogue):
             done = pairing.pair(messages, connection.received, connection.sent)
         else:
             done = pairing.pair(messages, connection.sent, connection.received)
-        if len(pairing.open) > 1:
+        if len(pairing.open) > 1 or pairing.waits:
             self.attention = True
         if pairing.verdict is not None:
             answer = done[-1].response if pairing.verdict is Verdict.OPAQUE else None
@@ -354,34 +361,30 @@ class Session(Dialogue):
         if self.phase is not _SPEAKING:
             return done
         if gap is not None:
+            self._miss(server)
             self._listen_anew(Lost.GAP_IN_BODY if self._in_body(server) else Lost.GAP_IN_HEAD)
             return done
         if not server and not self._pairing.open:
-            self._count_headless(Lost.UNPARSABLE)
+            self._pairing.count_headless(Lost.UNPARSABLE)
         self._listen_anew(Lost.UNPARSABLE)
         if self._listener.strike():
             self._over("unknown_protocol")
         return done
 
+    def _miss(self, server: bool) -> None:
+        pairing = self._pairing
+        spoken = bool(self._early) or self._listener.last is pairing.serving
+        pairing.miss(server, self._stream(pairing.serving), self._connection.touched_ns, spoken=spoken)
+
     def _listen_anew(self, reason: Lost) -> None:
         """Lose what is open; a conversation that pipelines will never be known to be in step again."""
-        self._lose_open(reason)
+        self._pairing.lose(reason)
         self._ledger.connections["resynced"] += 1
         self._parser = None
         self._ended = ()
         self.phase = Phase.LISTENING
         if self._pairing.pipelines:
             self._over("out_of_step")
-
-    def _lose_open(self, reason: Lost) -> None:
-        if self._pairing.open:
-            self._ledger.spans_lost[reason] += len(self._pairing.open)
-        self._pairing.lose_step()
-
-    def _count_headless(self, reason: Lost) -> None:
-        """It began like a request, and so counts as one."""
-        self._ledger.requests_begun += 1
-        self._ledger.spans_lost[reason] += 1
 
     def _in_body(self, server: bool) -> bool:
         """The head of the newest message of this side was seen, its end not."""

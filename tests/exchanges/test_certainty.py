@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 
 from otelbpf.events.wire import Flag, TcpState
+from otelbpf.exchanges.pairing import SILENCE_NS, TURNS
 from otelbpf.exchanges.session import MAX_EARLY
 from otelbpf.telemetry.ledger import Lost
 from otelbpf.tracing.span import Span, Status
-from tests.fake_kernel import BOOT_NS, FakeKernel, attributes
+from tests.fake_kernel import BOOT_NS, FakeKernel, FakeSocket, attributes
 
 GET = b"GET /%d HTTP/1.1\r\nHost: h\r\n\r\n"
 OK = b"HTTP/1.1 %d X\r\nContent-Length: 1\r\n\r\nx"
@@ -33,6 +34,12 @@ class LateKernel(FakeKernel):
         return told
 
 
+def take_turns(socket: FakeSocket) -> None:
+    """A client that waits for every answer is known by it."""
+    for _ in range(TURNS):
+        socket.receive(GET % 0).send(OK % 200)
+
+
 def answered(spans: list[Span]) -> list[tuple[object, object]]:
     """Path and status of each span."""
     found = [attributes(span) for span in spans]
@@ -55,6 +62,7 @@ def test_what_a_joined_connection_begins_with_is_no_part_of_a_method(first: byte
         socket.receive(first[-4:])
     socket.receive(rest + b" /1 HTTP/1.1\r\nHost: h\r\n\r\n").send(OK % 201)
     socket.receive(GET % 2).send(OK % 202)
+    kernel.wait()
 
     assert [span.name for span in kernel.spans()] == (["GET"] if rest == b"UT" else ["PUT", "GET"])
     balanced(kernel)
@@ -64,15 +72,20 @@ def test_an_answer_to_a_lost_request_is_not_that_of_the_next_one() -> None:
     """The next request was recorded before it, on another CPU."""
     kernel = LateKernel()
     socket = kernel.accept()
+    take_turns(socket)
+    before = len(kernel.kept)
     socket.receive(b"PUT /1 HTTP/1.1\r\nHost: h\r\n", lose=True).receive(b"\r\n").send(OK % 201)
     socket.receive(GET % 2).send(OK % 202)
-    socket.receive(GET % 3).send(OK % 203)
-    told = kernel.tell(0, 1, 2, 4, 3)
+    for number in (3, 4):
+        kernel.tick(SILENCE_NS)
+        socket.receive(GET % number).send(OK % (200 + number))
+    told = kernel.tell(*range(before), before, before + 2, before + 1)
 
-    assert answered(told.spans()) == []
-    told.wait()
-    assert answered(told.spans()) == [("/3", 203)]
-    assert told.ledger.spans_lost == {Lost.JOINED_MIDWAY: 1}
+    assert answered(told.spans()) == [("/0", 200)] * TURNS
+    told.wait(2 * SILENCE_NS)
+    assert answered(told.spans()) == [("/4", 204)]
+    assert told.ledger.spans_lost == {Lost.JOINED_MIDWAY: 2}
+    balanced(told)
 
 
 def test_out_of_step_a_request_whose_answer_was_recorded_before_it_is_lost() -> None:
@@ -82,6 +95,7 @@ def test_out_of_step_a_request_whose_answer_was_recorded_before_it_is_lost() -> 
     for i in (1, 2, 3):
         socket.send(GET % i).receive(OK % (200 + i))
     told = kernel.tell(0, 2, 1, 4, 3)
+    told.wait()
 
     assert answered(told.spans()) == [("/3", 203)]
     assert told.ledger.spans_lost == {Lost.JOINED_MIDWAY: 2}
@@ -119,6 +133,7 @@ def test_a_second_answer_does_not_prolong_an_exchange() -> None:
     socket.receive(b"b").receive(GET % 2).send(OK % 202)
     socket.receive(GET % 3).send(OK % 203)
     told = kernel.tell(0, 1, 2, 3, 6)
+    told.wait()
 
     assert answered(told.spans()) == [("/3", 203)]
     assert told.ledger.spans_lost == {Lost.JOINED_MIDWAY: 2}
@@ -132,6 +147,7 @@ def test_a_request_that_may_be_in_what_was_not_copied_takes_its_answer_with_it()
     body = b"40\r\n" + b"b" * 64 + b"\r\n0\r\n\r\n"
     socket.receive(body, captured=4).receive(GET % 2, captured=0).send(OK % 202)
     socket.receive(GET % 3).send(OK % 203)
+    kernel.wait()
 
     assert answered(kernel.spans()) == [("/1", 201), ("/3", 203)]
     balanced(kernel)

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from otelbpf.events.wire import Unseen as Why
+from otelbpf.exchanges.pairing import TURNS
 from otelbpf.telemetry.ledger import Lost, Unseen
 from otelbpf.tracing.span import Kind, Span, Status
 from tests.fake_kernel import BOOT_NS, SECOND_NS, STEP_NS, FakeKernel, attributes
@@ -184,14 +185,15 @@ def test_a_lost_request_loses_nothing_else() -> None:
     """Its response came before the next request, and so is not that one's answer."""
     kernel = FakeKernel()
     socket = kernel.accept()
-    socket.receive(GET % 1).send(OK % 1)
-    socket.receive(GET % 2, lose=True).send(OK % 2)
-    socket.receive(GET % 3).send(OK % 3)
+    for i in range(TURNS):
+        socket.receive(GET % i).send(OK % i)
+    socket.receive(GET % 4, lose=True).send(OK % 4)
+    socket.receive(GET % 5).send(OK % 5)
     kernel.wait()
-    socket.receive(GET % 4).send(OK % 4)
+    socket.receive(GET % 6).send(OK % 6)
     socket.close()
 
-    assert paths(kernel.spans()) == ["/1", "/3", "/4"]
+    assert paths(kernel.spans()) == ["/0", "/1", "/2", "/3", "/5", "/6"]
     balanced(kernel)
 
 
