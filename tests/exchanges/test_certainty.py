@@ -82,7 +82,7 @@ def test_an_answer_to_a_lost_request_is_not_that_of_the_next_one() -> None:
     told = kernel.tell(*range(before), before, before + 2, before + 1)
 
     assert answered(told.spans()) == [("/0", 200)] * TURNS
-    told.wait(2 * SILENCE_NS)
+    told.wait(4 * SILENCE_NS)
     assert answered(told.spans()) == [("/4", 204)]
     assert told.ledger.spans_lost == {Lost.JOINED_MIDWAY: 2}
     balanced(told)
