@@ -10,7 +10,8 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 import msgspec
 
 from otelbpf.config.forms import Form
-from otelbpf.config.settings import Settings, Source
+from otelbpf.config.settings import Settings
+from otelbpf.config.source import Source
 
 
 class Row(msgspec.Struct, frozen=True):

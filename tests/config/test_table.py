@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from otelbpf.config.settings import Redaction
 from otelbpf.config.table import Row, table
+from otelbpf.config.telling import Redaction
 from otelbpf.tracing.redact import SECRET_KEYS
 from otelbpf.tracing.sampling import NAMES
 

@@ -1,0 +1,109 @@
+"""What is said: of the host's traffic, and by the collector of itself."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from otelbpf.config.forms import ADDRESS, HEADER, PAIRS, SWITCH, TEXT, choice, list_of
+from otelbpf.config.source import Source
+
+
+class Redaction(msgspec.Struct, frozen=True):
+    """What leaves the host. Bodies, user info in URLs and headers not named here never do."""
+
+    query_keys: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="Query keys whose values become REDACTED; words of a longer key (access_token) count.",
+            max_length=256,
+        ),
+        Source(list_of(TEXT)),
+    ] = (
+        "awsaccesskeyid",
+        "signature",
+        "sig",
+        "x-goog-signature",
+        "x-amz-signature",
+        "x-amz-credential",
+        "x-amz-security-token",
+        "token",
+        "secret",
+        "password",
+        "passwd",
+        "pwd",
+        "passphrase",
+        "apikey",
+        "api_key",
+        "key",
+        "auth",
+        "authorization",
+        "credential",
+        "credentials",
+        "session",
+        "sessionid",
+        "jsessionid",
+        "phpsessid",
+        "sid",
+        "jwt",
+        "bearer",
+        "code",
+        "otp",
+        "assertion",
+        "ticket",
+    )
+    request_headers: Annotated[
+        tuple[str, ...],
+        Meta(description="Request headers reported as http.request.header.NAME; empty: none.", max_length=64),
+        Source(list_of(HEADER)),
+    ] = ()
+    response_headers: Annotated[
+        tuple[str, ...],
+        Meta(description="Response headers reported as http.response.header.NAME; empty: none.", max_length=64),
+        Source(list_of(HEADER)),
+    ] = ()
+
+
+class Resource(msgspec.Struct, frozen=True):
+    """What every span's resource says besides what is read from its process."""
+
+    attributes: Annotated[
+        dict[str, str],
+        Meta(
+            description="Attributes added to every resource; a process's own OTEL_RESOURCE_ATTRIBUTES wins.",
+            max_length=64,
+        ),
+        Source(PAIRS, variables=("OTEL_RESOURCE_ATTRIBUTES",)),
+    ] = {}
+
+
+class Health(msgspec.Struct, frozen=True):
+    """The collector's own state: /metrics, /healthz, /readyz."""
+
+    listen: Annotated[
+        str,
+        Meta(description="Where the health server listens, HOST:PORT, or off."),
+        Source(ADDRESS, flag="--listen"),
+    ] = "127.0.0.1:9464"
+
+
+class Log(msgspec.Struct, frozen=True):
+    """What the collector says about itself, on standard error."""
+
+    level: Annotated[
+        str,
+        Meta(description="The least important message that is written."),
+        Source(choice("debug", "info", "warn", "error"), variables=("OTEL_LOG_LEVEL",)),
+    ] = "info"
+
+
+class Privileges(msgspec.Struct, frozen=True):
+    """What the collector keeps of its rights once the probes are attached."""
+
+    drop: Annotated[
+        bool,
+        Meta(description="Give up every capability that reading the ring and /proc does not need."),
+        Source(SWITCH),
+    ] = True
