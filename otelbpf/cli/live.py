@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Iterable
+from functools import partial
 
 from otelbpf.cli.filters import matcher
 from otelbpf.config.settings import Settings
+from otelbpf.config.telling import Workloads as WorkloadSettings
 from otelbpf.errors import PrivilegeError
 from otelbpf.sources.features import WITHOUT_KPROBES, surroundings
+from otelbpf.sources.kubernetes import Kubernetes, in_cluster
 from otelbpf.sources.listeners import count_services
 from otelbpf.sources.live import LiveSource
 from otelbpf.sources.privileges import BPF, KEPT, KEPT_FOR_TLS, NAMES, PERFMON, SYS_ADMIN, drop_privileges, has
+from otelbpf.sources.processes import describe
+from otelbpf.sources.workloads import Workloads
 from otelbpf.telemetry.log import logger
 
 _NEEDED = ((BPF, "load the probes"), (PERFMON, "attach them"))
@@ -47,8 +53,22 @@ def _attach(settings: Settings, own_ports: Iterable[int]) -> LiveSource:
         ring_bytes=settings.capture.ring_bytes,
         max_sockets=settings.capture.sockets,
         tls=settings.capture.tls,
+        describe=partial(describe, workloads=_workloads(settings.workloads)),
         keep_privileges=True,
     )
+
+
+def _workloads(settings: WorkloadSettings) -> Workloads:
+    pods = None
+    address = in_cluster(os.environ) if settings.kubernetes == "auto" else None
+    if address is not None:
+        try:
+            pods = Kubernetes(
+                address, settings.node or socket.gethostname(), well_known_labels=settings.well_known_labels
+            )
+        except OSError as error:
+            logger().warning("workloads.unanswered", asked="kubernetes", reason=str(error))
+    return Workloads(sockets=settings.sockets, labels=settings.labels, pods=pods)
 
 
 def settle(settings: Settings) -> None:

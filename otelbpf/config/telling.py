@@ -7,7 +7,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from otelbpf.config.forms import ADDRESS, HEADER, PAIRS, SWITCH, TEXT, choice, list_of
+from otelbpf.config.forms import ADDRESS, HEADER, PAIRS, SWITCH, TEXT, choice, list_of, or_auto
 from otelbpf.config.source import Source
 
 
@@ -77,6 +77,39 @@ class Resource(msgspec.Struct, frozen=True):
         ),
         Source(PAIRS, variables=("OTEL_RESOURCE_ATTRIBUTES",)),
     ] = {}
+
+
+class Workloads(msgspec.Struct, frozen=True):
+    """Who is asked what a container is called."""
+
+    sockets: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="Sockets of engines that speak Docker's API, by their paths on the host; empty: none is asked.",
+            max_length=16,
+        ),
+        Source(list_of(TEXT)),
+    ] = ("/run/docker.sock", "/run/podman/podman.sock")
+    labels: Annotated[
+        tuple[str, ...],
+        Meta(description="Labels reported as container.label.NAME, where a container has them.", max_length=64),
+        Source(list_of(TEXT)),
+    ] = ("com.docker.compose.project", "com.docker.compose.service")
+    kubernetes: Annotated[
+        str,
+        Meta(description="Whether the Kubernetes API is asked; auto: in a pod that has a service account."),
+        Source(choice("auto", "off")),
+    ] = "auto"
+    node: Annotated[
+        str | None,
+        Meta(description="The Kubernetes node this is, as the API calls it; auto: this host's name."),
+        Source(or_auto(TEXT), variables=("K8S_NODE_NAME",)),
+    ] = None
+    well_known_labels: Annotated[
+        bool,
+        Meta(description="Whether app.kubernetes.io/instance, name and version make service.name and service.version."),
+        Source(SWITCH),
+    ] = False
 
 
 class Health(msgspec.Struct, frozen=True):

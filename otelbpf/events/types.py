@@ -113,6 +113,9 @@ class Identity(msgspec.Struct, frozen=True, omit_defaults=True):
     owner: str = ""
     """User name, or the number where it has none."""
     container_id: str = ""
+    workload: dict[str, str] = {}
+    """What is known of its container and pod, by the names of resource attributes; of image tags the one it was
+    started by."""
     systemd_unit: str = ""
     """Without its suffix: nginx for nginx.service."""
     environment: dict[str, str] = {}

@@ -1,4 +1,4 @@
-"""What the path of a control group tells: the container, the systemd unit.
+"""What the path of a control group tells: the container, the pod, the systemd unit.
 
 Container runtimes name a container's group after its id; systemd names a service's group after its unit. Paths as they
 are met, in cgroup v2 (and below the controllers of v1):
@@ -19,6 +19,7 @@ import re
 from typing import Final
 
 _CONTAINER: Final = re.compile(r"(?:.*[-:])?([0-9a-f]{64}|[0-9a-f]{32}-[0-9]{8,12})(?:\.scope)?")
+_POD: Final = re.compile(r"(?:.*-)?pod([0-9a-f]{8}(?:[-_][0-9a-f]{4}){3}[-_][0-9a-f]{12}|[0-9a-f]{32})(?:\.slice.*)?")
 _ESCAPED: Final = re.compile(r"\\x([0-9a-f]{2})")
 
 
@@ -28,6 +29,15 @@ def read_cgroup(text: str) -> tuple[str, str]:
     container = next((found for path in paths for found in [_container_of(path)] if found), "")
     unit = next((found for path in paths for found in [_unit_of(path)] if found), "")
     return container, unit
+
+
+def read_pod(text: str) -> str:
+    """The uid of the Kubernetes pod that /proc/PID/cgroup tells, as the API writes it; empty where none."""
+    for path in _paths(text):
+        for part in path:
+            if match := _POD.fullmatch(part):
+                return match[1].replace("_", "-")
+    return ""
 
 
 def _paths(text: str) -> list[list[str]]:

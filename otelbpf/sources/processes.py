@@ -11,8 +11,9 @@ from typing import Final
 
 from otelbpf.events.types import Identity
 from otelbpf.sources.arguments import bounded
-from otelbpf.sources.cgroup_path import read_cgroup
+from otelbpf.sources.cgroup_path import read_cgroup, read_pod
 from otelbpf.sources.users import Users
+from otelbpf.sources.workloads import Workloads
 
 PROC: Final = Path("/proc")
 _TICK_NS: Final = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
@@ -44,10 +45,18 @@ _users = Users()
 
 
 def describe(
-    pid: int, started_ns: int = 0, time_ns: int = 0, *, comm: str = "", proc: Path = PROC, users: Users = _users
+    pid: int,
+    started_ns: int = 0,
+    time_ns: int = 0,
+    *,
+    comm: str = "",
+    proc: Path = PROC,
+    users: Users = _users,
+    workloads: Workloads | None = None,
 ) -> Identity:
     """Who process `pid` is. With `started_ns` (since boot) it must be that very process: if its number belongs to
-    another one by now, nothing but what was given is told. `time_ns` is when it was asked, for the caller's order."""
+    another one by now, nothing but what was given is told. `time_ns` is when it was asked, for the caller's order;
+    `workloads` knows the containers."""
     bare = Identity(pid=pid, started_ns=started_ns, time_ns=time_ns, comm=comm)
     try:
         # All reads go through the folder: it stays that of this process, whoever gets its number.
@@ -55,17 +64,18 @@ def describe(
     except OSError:
         return bare
     try:
-        return _read_all(bare, folder, proc, users)
+        return _read_all(bare, folder, proc, users, workloads)
     finally:
         os.close(folder)
 
 
-def _read_all(bare: Identity, folder: int, proc: Path, users: Users) -> Identity:
+def _read_all(bare: Identity, folder: int, proc: Path, users: Users, workloads: Workloads | None) -> Identity:
     started_ns, parent_pid, comm = _stat(_read(folder, "stat"))
     if bare.started_ns and started_ns and abs(bare.started_ns - started_ns) >= 2 * _TICK_NS:
         return bare
     executable = _executable(folder)
-    container_id, unit = read_cgroup(_read(folder, "cgroup").decode("utf-8", "replace"))
+    groups = _read(folder, "cgroup").decode("utf-8", "replace")
+    container_id, unit = read_cgroup(groups)
     uid = _UID.search(_read(folder, "status"))
     return Identity(
         pid=bare.pid,
@@ -78,6 +88,7 @@ def _read_all(bare: Identity, folder: int, proc: Path, users: Users) -> Identity
         # A container has users of its own: the host's name for a number would be wrong there.
         owner="" if uid is None else uid[1].decode() if container_id else users.name(int(uid[1])),
         container_id=container_id,
+        workload={} if workloads is None else workloads.of(container_id, read_pod(groups)),
         systemd_unit=unit,
         environment=_environment(_read(folder, "environ")),
         runtime_name=_runtime(folder, executable),

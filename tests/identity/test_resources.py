@@ -138,3 +138,20 @@ def test_a_server_known_by_its_packets() -> None:
         "region",
     ]
     assert attributes[0] == ("service.name", "[2001:db8::1]:80")
+
+
+def test_what_is_known_of_a_workload() -> None:
+    """Under its own names; image tags are a list; numbers that are known stay."""
+    workload = {
+        "container.image.tags": "1.2",
+        "k8s.pod.name": "shop-0",
+        "service.name": "reports",
+        "process.pid": "7",
+        "team": "checkout",
+    }
+    found = dict(resource_attributes(Identity(pid=42, workload=workload), Host(), [("team", "platform")]))
+    assert found["container.image.tags"] == ("1.2",)
+    assert found["k8s.pod.name"] == "shop-0"
+    assert found["service.name"] == "reports"
+    assert found["process.pid"] == 42
+    assert found["team"] == "platform"

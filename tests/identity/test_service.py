@@ -286,3 +286,23 @@ def test_the_environment_is_read_as_the_sdk_reads_it(attributes: str, name: str 
     expected.pop("", None)
 
     assert environment_attributes(environment) == expected
+
+
+@pytest.mark.parametrize(
+    ("workload", "name"),
+    [
+        ({"container.name": "shop-web-1"}, "shop-web-1"),
+        ({"container.name": "shop-web-1", "container.label.com.docker.compose.service": "web"}, "web"),
+        ({"k8s.container.name": "web", "k8s.pod.name": "shop-0"}, "shop-0"),
+        ({"k8s.pod.name": "shop-7d-x", "k8s.replicaset.name": "shop-7d", "k8s.deployment.name": "shop"}, "shop"),
+        ({"k8s.job.name": "nightly-294", "k8s.cronjob.name": "nightly", "k8s.pod.name": "nightly-294-x"}, "nightly"),
+        ({"service.name": "reports", "k8s.deployment.name": "shop"}, "reports"),
+        ({"container.image.name": "nginx"}, "app"),
+    ],
+)
+def test_a_workload_names_what_runs_in_it(workload: dict[str, str], name: str) -> None:
+    """Before a unit or a program does; what the process says itself wins."""
+    identity = Identity(pid=1, executable="/srv/app", workload=workload)
+    assert service_name(identity) == name
+    told = Identity(pid=1, workload=workload, environment={"OTEL_SERVICE_NAME": "own"})
+    assert service_name(told) == "own"

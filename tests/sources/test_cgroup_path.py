@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from otelbpf.sources.cgroup_path import read_cgroup
+from otelbpf.sources.cgroup_path import read_cgroup, read_pod
 
 ID = "0123456789abcdef" * 4
 POD = "1f2e3d4c_0000_1111_2222_333344445555"
@@ -66,3 +66,22 @@ def test_systemds_own_hierarchy_tells_the_unit() -> None:
 def test_what_is_no_cgroup_file(text: str) -> None:
     """Nothing, rather than an error."""
     assert read_cgroup(text) == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("path", "uid"),
+    [
+        (f"/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod{POD}.slice/cri-containerd-{ID}.scope", POD),
+        (f"/kubepods.slice/kubepods-pod{POD}.slice/crio-{ID}.scope", POD),
+        (f"/kubepods/besteffort/pod{POD.replace('_', '-')}/{ID}", POD),
+        (f"/system.slice/containerd.service/kubepods-burstable-pod{POD}.slice:cri-containerd:{ID}", POD),
+        (f"/kubepods/burstable/pod{ID[:32]}/{ID}", ID[:32]),
+        (f"/system.slice/docker-{ID}.scope", ""),
+        (f"/machine.slice/libpod-{ID}.scope", ""),
+        (f"/libpod_parent/libpod-{ID[:32]}", ""),
+        ("/system.slice/podman.service", ""),
+    ],
+)
+def test_pods(path: str, uid: str) -> None:
+    """As the API writes their uids; those of static pods are hashes."""
+    assert read_pod(f"0::{path}\n") == uid.replace("_", "-")
