@@ -18,8 +18,8 @@ from integration.harness.clients import Asking, ask
 from integration.harness.collector import Collector
 from integration.harness.expect import both_ends, client_span, server_span
 from integration.harness.plan import Answer, Request, app_plan, base_url
-from integration.harness.processes import Running, free_port, wait_for
-from integration.harness.programs import tool
+from integration.harness.processes import Running, free_port, python, wait_for, wait_until_serving
+from integration.harness.programs import SOURCES, tool
 from integration.harness.truth import replace
 
 
@@ -213,3 +213,22 @@ class HalfOpen:
             connection.sendall(f"{prefix}/{n} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
         for connection in self._open[:count]:
             assert connection.recv(1000).startswith(b"HTTP/1.1 200")
+
+
+def test_processes_that_end_at_once_keep_their_name(tier: str, folder: Path, run: str) -> None:
+    """A child for each connection, gone before anybody can look: its program is that of the one it was forked from."""
+    port = free_port()
+    script = SOURCES / "forking.py"
+    server = Running([python(), script, str(port)], folder=folder, name="forking")
+    wait_until_serving(server, port, ("127.0.0.1",))
+    count = 47
+    with Collector(folder, tier=tier, ports=[port]) as collector, server:
+        for number in range(count):
+            assert get(port, f"/r/{run}/{number}") == (200, "ok\n")
+    served = [span for span in collector.spans() if span.kind == "SERVER"]
+    assert sorted(span.path for span in served) == sorted(f"/r/{run}/{number}" for number in range(count))
+    assert {span.resource["service.name"] for span in served} == {"forking"}
+    assert {span.resource["process.executable.path"] for span in served} == {str(Path(python()).resolve())}
+    assert {span.resource["process.parent_pid"] for span in served} == {server.pid}
+    assert len({span.pid for span in served}) == count
+    balance.parse(collector.stderr()).assert_balanced()

@@ -76,7 +76,7 @@ _TLS_LAYOUT: Final = _only(
     wire.ENDPOINTS_FIELDS,
     wire.TLS_FIELDS,
 )
-_PROCESS_LAYOUT: Final = _only("started_ns cgroup comm", wire.HEADER_FIELDS, wire.PROCESS_FIELDS)
+_PROCESS_LAYOUT: Final = _only("started_ns cgroup comm forked_from", wire.HEADER_FIELDS, wire.PROCESS_FIELDS)
 _CLOCK_OFFSET: Final = struct.Struct("<q")
 _LOSS_COUNTS: Final = struct.Struct("<" + "QQ" * len(wire.Loss))
 _identity: Final = msgspec.json.Decoder(Identity).decode
@@ -147,8 +147,8 @@ def _tls(record: bytes, flags: int, time_ns: int, pid: int, tid: int) -> Tls:
 
 
 def _process(record: bytes, flags: int, time_ns: int, pid: int, tid: int) -> ProcessSeen:
-    started_ns, cgroup, comm = _PROCESS_LAYOUT.unpack_from(record)
-    return ProcessSeen(time_ns, pid, started_ns, cgroup, _text(comm))
+    started_ns, cgroup, comm, forked_from = _PROCESS_LAYOUT.unpack_from(record)
+    return ProcessSeen(time_ns, pid, started_ns, cgroup, _text(comm), forked_from)
 
 
 def _clock(record: bytes, flags: int, time_ns: int, pid: int, tid: int) -> Clock:

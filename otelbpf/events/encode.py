@@ -147,9 +147,12 @@ def encode_tls(
     return _record(wire.Kind.TLS, body, time_ns, flags=flags, key=key, pid=pid, tid=tid)
 
 
-def encode_process(*, time_ns: int, pid: int, started_ns: int = 0, cgroup: int = 0, comm: str = "") -> bytes:
+def encode_process(
+    *, time_ns: int, pid: int, started_ns: int = 0, cgroup: int = 0, comm: str = "", forked_from: int = 0
+) -> bytes:
     """A process record."""
-    return _record(wire.Kind.PROCESS, _process(started_ns, cgroup, _comm(comm)), time_ns, pid=pid, tid=pid)
+    body = _process(started_ns, cgroup, _comm(comm), forked_from, 0)
+    return _record(wire.Kind.PROCESS, body, time_ns, pid=pid, tid=pid)
 
 
 def encode_clock(*, time_ns: int, offset_ns: int) -> bytes:

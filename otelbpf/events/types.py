@@ -88,6 +88,8 @@ class ProcessSeen(msgspec.Struct, frozen=True, gc=False):
     started_ns: int
     cgroup: int
     comm: str
+    forked_from: int = 0
+    """The process whose program it runs: its parent, where it has executed nothing since it was forked; or 0."""
 
 
 class Clock(msgspec.Struct, frozen=True, gc=False):

@@ -9,7 +9,7 @@ import enum
 import struct
 from typing import Final
 
-ABI: Final = 2
+ABI: Final = 3
 COMM_BYTES: Final = 16
 TAIL_BYTES: Final = 8
 
@@ -156,6 +156,8 @@ PROCESS_FIELDS: Final = (
     ("started_ns", "Q"),
     ("cgroup", "Q"),
     ("comm", "16s"),
+    ("forked_from", "I"),
+    ("reserved", "I"),
 )
 
 

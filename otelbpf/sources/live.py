@@ -48,7 +48,9 @@ _PROCESS: Final = int(wire.Kind.PROCESS)
 class Describe(Protocol):
     """What can be read about a process; sources.processes.describe is one."""
 
-    def __call__(self, pid: int, started_ns: int, time_ns: int, *, comm: str) -> Identity: ...
+    def __call__(
+        self, pid: int, started_ns: int, time_ns: int, *, comm: str, cgroup: int, forked_from: int
+    ) -> Identity: ...
 
 
 class LiveSource:
@@ -278,8 +280,9 @@ class LiveSource:
         yield record
         if record[0] != _PROCESS:
             return
-        _, _, _, time_ns, _, _, pid, _, started_ns, _, comm = wire.PROCESS.unpack(record)
-        identity = self._describe(pid, started_ns, time_ns, comm=comm.partition(b"\0")[0].decode("utf-8", "replace"))
+        _, _, _, time_ns, _, _, pid, _, started_ns, cgroup, comm, forked_from, _ = wire.PROCESS.unpack(record)
+        name = comm.partition(b"\0")[0].decode("utf-8", "replace")
+        identity = self._describe(pid, started_ns, time_ns, comm=name, cgroup=cgroup, forked_from=forked_from)
         yield encode_identity(identity)
         if self._traced:
             verdict = Verdict.TRACED if self._traced(identity) else Verdict.FILTERED

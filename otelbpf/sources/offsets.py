@@ -31,6 +31,8 @@ _NEEDED = (
     ("task_struct", "start_boottime"),
     ("task_struct", "comm"),
     ("task_struct", "flags"),
+    ("task_struct", "real_parent"),
+    ("task_struct", "tgid"),
     ("task_struct", "cgroups"),
     ("css_set", "dfl_cgrp"),
     ("cgroup", "kn"),

@@ -9,9 +9,12 @@ import re
 from pathlib import Path
 from typing import Final
 
+import msgspec
+
 from otelbpf.events.types import Identity
 from otelbpf.sources.arguments import bounded
 from otelbpf.sources.cgroup_path import read_cgroup, read_pod
+from otelbpf.sources.cgroups import cgroup_path
 from otelbpf.sources.users import Users
 from otelbpf.sources.workloads import Workloads
 
@@ -50,14 +53,37 @@ def describe(
     time_ns: int = 0,
     *,
     comm: str = "",
+    cgroup: int = 0,
+    forked_from: int = 0,
     proc: Path = PROC,
     users: Users = _users,
     workloads: Workloads | None = None,
 ) -> Identity:
     """Who process `pid` is. With `started_ns` (since boot) it must be that very process: if its number belongs to
-    another one by now, nothing but what was given is told. `time_ns` is when it was asked, for the caller's order;
-    `workloads` knows the containers."""
+    another one by now, or it has ended, what was given is told: `comm`, the container of its `cgroup`, and the program
+    of the process it was `forked_from`, as long as that one runs it. `time_ns` is when it was asked, for the caller's
+    order; `workloads` knows the containers."""
     bare = Identity(pid=pid, started_ns=started_ns, time_ns=time_ns, comm=comm)
+    found = _describe(bare, proc, users, workloads)
+    if found.executable and found.command:
+        return found  # who ends while it is read has lost the one or the other
+    if forked_from:
+        parent = _describe(Identity(pid=forked_from), proc, users, workloads)
+        # An orphan has another parent, which runs something else.
+        if parent.executable and parent.comm == comm and parent.started_ns <= started_ns:
+            return msgspec.structs.replace(
+                parent, pid=pid, started_ns=started_ns, time_ns=time_ns, parent_pid=forked_from
+            )
+    groups = f"0::{cgroup_path(cgroup)}" if cgroup else ""
+    container_id, unit = read_cgroup(groups)
+    if found.container_id or not (container_id or unit):
+        return found
+    workload = {} if workloads is None else workloads.of(container_id, read_pod(groups))
+    return msgspec.structs.replace(found, container_id=container_id, systemd_unit=unit, workload=workload)
+
+
+def _describe(bare: Identity, proc: Path, users: Users, workloads: Workloads | None) -> Identity:
+    pid = bare.pid
     try:
         # All reads go through the folder: it stays that of this process, whoever gets its number.
         folder = os.open(f"{proc}/{pid}", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -172,6 +172,8 @@ static inline int tell_process(u32 pid, u32 tid)
 	record->started_ns = started;
 	record->cgroup = bpf_get_current_cgroup_id();
 	copy_from_kernel(record->comm, sizeof(record->comm), (void *)(leader + OFFSET_TASK_STRUCT_COMM));
+	record->forked_from = task_forked_from(leader);
+	record->reserved = 0;
 	events.ringbuf_submit(record, WAKE);
 	processes.update(&pid, &started);
 	return 1;

@@ -14,7 +14,7 @@ typedef uint64_t u64;
 typedef int32_t s32;
 #endif
 
-#define OTELBPF_ABI 2
+#define OTELBPF_ABI 3
 
 #define COMM_BYTES 16
 #define TAIL_BYTES 8
@@ -159,4 +159,6 @@ struct process_record {
 	u64 started_ns;	/* start_boottime: nanoseconds since boot, suspend included */
 	u64 cgroup;	/* cgroup v2 id (inode number of its folder) */
 	u8 comm[COMM_BYTES];
+	u32 forked_from;	/* whose program it runs: its parent, where it was forked and has executed nothing since; or 0 */
+	u32 reserved;
 };

@@ -22,6 +22,8 @@
 #define TCP_LISTEN 10
 #define TCP_CLOSING 11
 
+#define PF_FORKNOEXEC 0x00000040
+
 /* The helpers bpf_probe_read_kernel and bpf_probe_read_user under names of our own: BCC looks up theirs in all the symbols
  * of the kernel, which takes longer than compiling.
  */
@@ -171,6 +173,14 @@ static inline u32 tcp_copied_sequence(u64 sk)
 static inline u64 task_leader(void)
 {
 	return read_u64((u64)bpf_get_current_task() + OFFSET_TASK_STRUCT_GROUP_LEADER);
+}
+
+/* The process id of the parent whose program the task runs: forked, and nothing executed since. 0 for any other. */
+static inline u32 task_forked_from(u64 task)
+{
+	if (!(read_u32(task + OFFSET_TASK_STRUCT_FLAGS) & PF_FORKNOEXEC))
+		return 0;
+	return read_u32(read_u64(task + OFFSET_TASK_STRUCT_REAL_PARENT) + OFFSET_TASK_STRUCT_TGID);
 }
 
 /* The folder of the task's cgroup v2. The helper that gives the ancestors' ids came late to tracing programs. */

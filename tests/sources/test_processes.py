@@ -10,8 +10,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from otelbpf.events.types import Host, Identity
+from otelbpf.sources import processes
 from otelbpf.sources.host import describe_host
 from otelbpf.sources.processes import describe
 from otelbpf.sources.users import Users
@@ -40,6 +42,42 @@ def users(tmp_path: Path) -> Users:
     """Two users."""
     (tmp_path / "passwd").write_text("root:x:0:0::/root:/bin/sh\nwww-data:x:33:33:::\nagain:x:33:::\nbroken\nx:x:y\n")
     return Users(tmp_path / "passwd")
+
+
+ZOMBIE = dict.fromkeys(FILES, "") | {"stat": STAT.replace("4242 ", "4300 ", 1).replace(" 700 ", " 900 ")}
+
+
+@pytest.mark.parametrize("left", [{}, ZOMBIE])
+def test_a_process_that_has_ended_ran_the_program_of_the_one_it_was_forked_from(
+    left: dict[str, str], proc: Path, users: Users
+) -> None:
+    """A server's child for one connection: gone, or not reaped yet."""
+    if left:
+        make(proc, left, pid=4300)
+    found = describe(4300, 9_000_000_000, 55, comm="a name) of", forked_from=4242, proc=proc, users=users)
+    parent = describe(4242, proc=proc, users=users)
+    assert found == replace(parent, pid=4300, started_ns=9_000_000_000, time_ns=55, parent_pid=4242)
+    assert found.executable == "/usr/bin/python3.11"
+
+
+@pytest.mark.parametrize(
+    ("comm", "started_ns", "forked_from"),
+    [("other", 9_000_000_000, 4242), ("a name) of", 6_000_000_000, 4242), ("x", 9, 7)],
+)
+def test_an_orphan_is_not_taken_for_a_child_of_who_adopted_it(
+    comm: str, started_ns: int, forked_from: int, proc: Path, users: Users
+) -> None:
+    """By another name, or older than its parent; or the parent is gone too."""
+    found = describe(4300, started_ns, 55, comm=comm, forked_from=forked_from, proc=proc, users=users)
+    assert found == Identity(pid=4300, started_ns=started_ns, time_ns=55, comm=comm)
+
+
+def test_the_cgroup_of_a_process_that_has_ended_tells_its_container(
+    proc: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As long as the container runs."""
+    monkeypatch.setattr(processes, "cgroup_path", {77: f"/system.slice/docker-{ID}.scope"}.get)
+    assert describe(4300, 1, 2, comm="x", cgroup=77, proc=proc).container_id == ID
 
 
 def make(proc: Path, files: dict[str, str], *, executable: str = "", pid: int = 4242) -> None:
@@ -279,3 +317,10 @@ def test_a_host_with_its_files_elsewhere(tmp_path: Path) -> None:
     host = describe_host(tmp_path)
 
     assert (host.id, host.os_version) == ("4567", "40")
+
+
+def test_a_process_that_ends_while_it_is_read(proc: Path, users: Users) -> None:
+    """Its executable was still there, its arguments no more."""
+    make(proc, ZOMBIE, executable="/usr/bin/python3.11", pid=4300)
+    found = describe(4300, 9_000_000_000, comm="a name) of", forked_from=4242, proc=proc, users=users)
+    assert found.command == COMMAND
