@@ -243,13 +243,7 @@ class Streams(Dialogue):
                 continue
             else:
                 answered = exchange.response_last_ns != UNSET
-                if exchange.response is None:
-                    exchange.response = message
-                    exchange.response_first_ns = server.time_at(message.begin)
-                if message.end >= 0:
-                    exchange.response_last_ns = server.time_at(max(message.end - 1, message.begin))
-                    if message.incomplete is _CUT:
-                        _end_early(exchange, message)
+                _answer(exchange, message, server)
             if exchange is None:
                 continue
             if message.reset >= 0:
@@ -364,12 +358,17 @@ class Streams(Dialogue):
         return Http2(begin, wanted=self._wanted, head_limit=self._head_limit, fresh=fresh, max_streams=self._max_open)
 
 
-def _end_early(exchange: Exchange, response: StreamMessage) -> None:
-    """The connection ended within a response; it may have been whole all the same."""
-    if _has_all(exchange):
-        response.incomplete = Incomplete.NONE
-    else:
-        exchange.error = CLOSED
+def _answer(exchange: Exchange, message: StreamMessage, stream: Stream) -> None:
+    if exchange.response is None:
+        exchange.response = message
+        exchange.response_first_ns = stream.time_at(message.begin)
+    if message.end >= 0:
+        exchange.response_last_ns = stream.time_at(max(message.end - 1, message.begin))
+        if message.incomplete is _CUT:
+            if _has_all(exchange):
+                message.incomplete = Incomplete.NONE
+            else:
+                exchange.error = CLOSED
 
 
 def _has_all(exchange: Exchange) -> bool:

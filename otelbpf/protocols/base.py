@@ -66,8 +66,8 @@ class Message(msgspec.Struct, gc=False):
     upgrade: bool = False
     """A response after which the connection is opaque: 101, or 2xx to CONNECT."""
     unknown: frozenset[str] = frozenset()
-    """Names of fields whose values cannot be known (HTTP/2): they stand in a part of the compression state that was not seen.
-    The empty name stands for a field of which the name is not known either."""
+    """HTTP/2: names of fields whose values cannot be known, because they stand in a part of the compression state that
+    was not seen. The empty name stands for a field of which the name is not known either."""
 
 
 class StreamMessage(Message, gc=False):
