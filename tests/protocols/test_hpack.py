@@ -361,6 +361,12 @@ def test_remembering_changes_nothing(
         block = encoder.encode(kinds[kind]) if refers else plain
         reads._wishes = _Wishes(WANTED | OWN, 65536)
         reads._blocks.clear()
-        assert remembers.decode(block) == reads.decode(block)
+        try:
+            read = reads.decode(block)
+        except ProtocolError:  # an index that the plain blocks have pushed out
+            with pytest.raises(ProtocolError):
+                remembers.decode(block)
+            return
+        assert remembers.decode(block) == read
         assert remembers.table.entries == reads.table.entries
         assert (remembers.table.complete, remembers.table._size) == (reads.table.complete, reads.table._size)
