@@ -15,7 +15,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from benchmarks import endurance, fixed, growth, instrumented, machine, memory, report, saturated, sidecar, start
+from benchmarks import endurance, fixed, growth, http2, instrumented, machine, memory, report, saturated, sidecar, start
 from benchmarks.harness import Bench
 from benchmarks.profiling import hot_spots
 from benchmarks.programs import CACHE, CannotRun
@@ -27,6 +27,8 @@ BENCHMARKS: dict[str, Callable[[Bench], report.Result]] = {
     "endurance": endurance.measure,
     "memory": memory.measure,
     "growth": growth.measure,
+    "http2": http2.measure,
+    "grpc": http2.measure_grpc,
     "sidecar": sidecar.measure,
     "instrumented": instrumented.measure,
 }
