@@ -16,8 +16,8 @@ def rate(name: str, runs: Sequence[Run]) -> Figure:
 def kept(
     name: str, plain: Sequence[Run], watched: Sequence[Run], *, server: str = "nginx", aims: Sequence[str] = ()
 ) -> list[Figure]:
-    """All there is to say of `watched`, beside the `plain` runs they took turns with. `aims`: of what is kept and of the
-    collector's cost; with aims every request is to become a span."""
+    """All there is to say of `watched`, beside the `plain` runs they took turns with. `aims`: of what is kept, and of
+    the collector's cost; with aims every request is to become a span."""
     aim, cost_aim = aims or ("", "")
     pairs = list(zip(plain, watched, strict=True))
     return [
