@@ -15,7 +15,20 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from benchmarks import endurance, fixed, growth, http2, instrumented, machine, memory, report, saturated, sidecar, start
+from benchmarks import (
+    endurance,
+    fixed,
+    growth,
+    http2,
+    instrumented,
+    machine,
+    memory,
+    report,
+    saturated,
+    sidecar,
+    start,
+    tls,
+)
 from benchmarks.harness import Bench
 from benchmarks.profiling import hot_spots
 from benchmarks.programs import CACHE, CannotRun
@@ -29,6 +42,7 @@ BENCHMARKS: dict[str, Callable[[Bench], report.Result]] = {
     "growth": growth.measure,
     "http2": http2.measure,
     "grpc": http2.measure_grpc,
+    "tls": tls.measure,
     "sidecar": sidecar.measure,
     "instrumented": instrumented.measure,
 }

@@ -104,8 +104,9 @@ def watch(
     sink: Sink | None,
     both_ends: bool = False,
     stacks: Path | None = None,
+    before_end: Callable[[], None] = lambda: None,
 ) -> Run:
-    """A load while `collector` is at work, and its end."""
+    """A load while `collector` is at work, and its end; `before_end` is called while it still lives."""
     tally = Tally(collector, server, sink, ends=2 if both_ends else 1)
     with opened as send:
         collector.wait_until_idle()
@@ -117,6 +118,7 @@ def watch(
         time.sleep(SETTLE_SECONDS)
         drained = collector.wait_until_idle()
         spent = collector.cpu_seconds() - spent
+        before_end()
         told = tally.close(done.requests)
     return Run(
         load=done,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import resource
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -47,13 +48,19 @@ def wrk(url: str, *, connections: int, seconds: float) -> Iterator[Callable[[], 
 
     def send() -> Load:
         command = wrk_command(url, connections=connections, seconds=seconds)
+        spent = resource.getrusage(resource.RUSAGE_CHILDREN)
         done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 60, check=False)
+        now = resource.getrusage(resource.RUSAGE_CHILDREN)
         found = re.search(r"(\d+) requests in ([\d.]+)(ms|s|m),", done.stdout)
         wrong = re.search(r"Socket errors.*|Non-2xx.*", done.stdout)
         if done.returncode or not found or wrong:
             raise CannotRun(f"{' '.join(command)}: {wrong.group() if wrong else done.stdout + done.stderr}")
         unit = {"ms": 0.001, "s": 1.0, "m": 60.0}[found.group(3)]
-        return Load(requests=int(found.group(1)), seconds=float(found.group(2)) * unit)
+        return Load(
+            requests=int(found.group(1)),
+            seconds=float(found.group(2)) * unit,
+            cpu_seconds=now.ru_utime + now.ru_stime - spent.ru_utime - spent.ru_stime,
+        )
 
     yield send
 
