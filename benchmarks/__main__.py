@@ -20,6 +20,7 @@ from benchmarks import (
     fixed,
     growth,
     http2,
+    idle,
     instrumented,
     machine,
     memory,
@@ -43,6 +44,7 @@ BENCHMARKS: dict[str, Callable[[Bench], report.Result]] = {
     "http2": http2.measure,
     "grpc": http2.measure_grpc,
     "tls": tls.measure,
+    "idle": idle.measure,
     "sidecar": sidecar.measure,
     "instrumented": instrumented.measure,
 }

@@ -32,7 +32,7 @@ class Counted(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Trap(msgspec.Struct, frozen=True):
-    """Nanoseconds that uprobes with a counter of the kernel's behind them, and nothing else, add to a call: at its entry,
+    """Nanoseconds that uprobes with only a counter of the kernel's behind them add to a call: at its entry,
     or at its entry and its return. The function's first instruction is emulated by the kernel or stepped over."""
 
     emulated_entry: float
