@@ -16,6 +16,7 @@ import click
 from rich.console import Console
 
 from benchmarks import (
+    attribution,
     endurance,
     fixed,
     growth,
@@ -45,6 +46,7 @@ BENCHMARKS: dict[str, Callable[[Bench], report.Result]] = {
     "grpc": http2.measure_grpc,
     "tls": tls.measure,
     "idle": idle.measure,
+    "attribution": attribution.measure,
     "sidecar": sidecar.measure,
     "instrumented": instrumented.measure,
 }
