@@ -59,7 +59,7 @@ BENCHMARKS: dict[str, Callable[[Bench], report.Result]] = {
 @click.option("--profile", is_flag=True, help="Also show where the collector's time went in the last traced run.")
 @click.option("--json", "json_path", type=click.Path(path_type=Path), help="Where to keep the figures.")
 def main(names: tuple[str, ...], quick: bool, nice: int, profile: bool, json_path: Path | None) -> None:
-    """Measure what tracing costs on this machine; without NAMES everything, in about a quarter of an hour."""
+    """Measure what tracing costs on this machine; without NAMES everything, in about half an hour."""
     console = Console(width=max(Console().width, 130), highlight=False)
     if os.geteuid() != 0:
         raise click.ClickException("the benchmarks load probes: run them as root")
