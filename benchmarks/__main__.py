@@ -15,7 +15,22 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from benchmarks import endurance, fixed, growth, instrumented, machine, memory, report, saturated, sidecar, start
+from benchmarks import (
+    attribution,
+    endurance,
+    fixed,
+    growth,
+    http2,
+    idle,
+    instrumented,
+    machine,
+    memory,
+    report,
+    saturated,
+    sidecar,
+    start,
+    tls,
+)
 from benchmarks.harness import Bench
 from benchmarks.profiling import hot_spots
 from benchmarks.programs import CACHE, CannotRun
@@ -27,6 +42,11 @@ BENCHMARKS: dict[str, Callable[[Bench], report.Result]] = {
     "endurance": endurance.measure,
     "memory": memory.measure,
     "growth": growth.measure,
+    "http2": http2.measure,
+    "grpc": http2.measure_grpc,
+    "tls": tls.measure,
+    "idle": idle.measure,
+    "attribution": attribution.measure,
     "sidecar": sidecar.measure,
     "instrumented": instrumented.measure,
 }
@@ -39,7 +59,7 @@ BENCHMARKS: dict[str, Callable[[Bench], report.Result]] = {
 @click.option("--profile", is_flag=True, help="Also show where the collector's time went in the last traced run.")
 @click.option("--json", "json_path", type=click.Path(path_type=Path), help="Where to keep the figures.")
 def main(names: tuple[str, ...], quick: bool, nice: int, profile: bool, json_path: Path | None) -> None:
-    """Measure what tracing costs on this machine; without NAMES everything, in about a quarter of an hour."""
+    """Measure what tracing costs on this machine; without NAMES everything, in about half an hour."""
     console = Console(width=max(Console().width, 130), highlight=False)
     if os.geteuid() != 0:
         raise click.ClickException("the benchmarks load probes: run them as root")

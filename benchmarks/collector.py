@@ -87,6 +87,17 @@ class Collector:
         """What its processes hold now."""
         return machine.memory(self.pids())
 
+    def uprobe_runs(self) -> tuple[int, float]:
+        """How often its programs on uprobes have run, and the seconds they took, since BPF_STATS was on; of those on
+        kprobes too, where it has any (BPF_PROG_TYPE_KPROBE)."""
+        found = {}
+        for pid in self.pids():
+            for entry in Path(f"/proc/{pid}/fdinfo").iterdir():
+                told = dict(line.split(":\t", 1) for line in entry.read_text().splitlines() if ":\t" in line)
+                if told.get("prog_type") == "2":
+                    found[told["prog_id"]] = (int(told["run_cnt"]), int(told["run_time_ns"]))
+        return sum(runs for runs, _ in found.values()), sum(took for _, took in found.values()) / 1e9
+
     def wait_until_idle(self) -> float:
         """Until what was captured is exported; how long that took, in seconds."""
         begun = time.monotonic()

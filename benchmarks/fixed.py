@@ -41,7 +41,7 @@ def measure(bench: Bench) -> Result:
     figures = [
         *_nginx("untraced", plain),
         *_nginx("traced", watched),
-        figure("added: nginx", "us/request", [b.nginx_us - a.nginx_us for a, b in pairs], "<= 1.5"),
+        figure("added: nginx", "us/request", [b.server_us - a.server_us for a, b in pairs], "<= 1.5"),
         *(
             figure(f"added: latency {name}", "us", [_latency(b, name) - _latency(a, name) for a, b in pairs], aim)
             for name, aim in (("p50", "<= 5"), ("p99", "<= 20"))
@@ -64,7 +64,7 @@ def measure(bench: Bench) -> Result:
 
 def _nginx(name: str, runs: list[Run]) -> list[Figure]:
     return [
-        figure(f"{name}: nginx", "us/request", [run.nginx_us for run in runs]),
+        figure(f"{name}: nginx", "us/request", [run.server_us for run in runs]),
         figure(f"{name}: latency p50", "us", [_latency(run, "p50") for run in runs]),
         figure(f"{name}: latency p99", "us", [_latency(run, "p99") for run in runs]),
     ]

@@ -44,9 +44,9 @@ def measure(bench: Bench) -> Result:
 
 def _figures(name: str, runs: dict[str, list[Run]]) -> list[Figure]:
     plain, watched = runs[f"{name}, untraced"], runs[f"{name}, traced"]
-    added = [b.nginx_us - a.nginx_us for a, b in zip(plain, watched, strict=True)]
+    added = [b.server_us - a.server_us for a, b in zip(plain, watched, strict=True)]
     return [
-        figure(f"{name}: nginx untraced", "us/request", [run.nginx_us for run in plain]),
+        figure(f"{name}: nginx untraced", "us/request", [run.server_us for run in plain]),
         figure(f"{name}: nginx added", "us/request", added),
         figure(f"{name}: collector", "us/span", [run.collector_us for run in watched]),
     ]

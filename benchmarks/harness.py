@@ -16,7 +16,7 @@ from benchmarks.account import Account, account
 from benchmarks.collector import Collector, filters_of
 from benchmarks.load import Load, Opened
 from benchmarks.profiling import profiled
-from benchmarks.servers import Nginx
+from benchmarks.servers import Server
 from benchmarks.sink import Sink
 
 T = TypeVar("T")
@@ -57,18 +57,18 @@ class Bench:
         return found
 
     @contextmanager
-    def collector(self, nginx: Nginx, *, sink: Sink | None, both_ends: bool = False) -> Iterator[Collector]:
-        """A collector that traces `nginx` only, or both ends of its connections."""
-        filters = ["--port", str(nginx.port)] if both_ends else filters_of([nginx.running.pid, nginx.worker])
+    def collector(self, server: Server, *, sink: Sink | None, both_ends: bool = False) -> Iterator[Collector]:
+        """A collector that traces `server` only, or both ends of its connections."""
+        filters = ["--port", str(server.port)] if both_ends else filters_of(sorted({server.running.pid, server.worker}))
         with Collector(self.folder, *filters, sink=sink, nice=self.nice) as collector:
             yield collector
 
 
 class Run(msgspec.Struct, frozen=True, kw_only=True):
-    """One load on nginx, traced or not."""
+    """One load on server, traced or not."""
 
     load: Load
-    nginx_us: float
+    server_us: float
     """Processor time of the worker per request."""
     collector_us: float = 0.0
     """Processor time of the collector per span, from the first request until it was idle."""
@@ -79,48 +79,50 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     account: Account | None = None
 
 
-def untraced(nginx: Nginx, opened: Opened) -> Run:
+def untraced(server: Server, opened: Opened) -> Run:
     """The worker's cost with nobody watching."""
-    served = nginx.served()
+    served = server.served()
     with opened as send:
-        spent = machine.cpu_seconds([nginx.worker])
+        spent = machine.cpu_seconds([server.worker])
         done = send()
-        spent = machine.cpu_seconds([nginx.worker]) - spent
+        spent = machine.cpu_seconds([server.worker]) - spent
         time.sleep(SETTLE_SECONDS)
-        return Run(load=done, nginx_us=spent * 1e6 / (nginx.served() - served - done.first))
+        return Run(load=done, server_us=spent * 1e6 / (server.served() - served - done.first))
 
 
-def traced(bench: Bench, nginx: Nginx, opened: Opened, *, sink: Sink | None, both_ends: bool = False) -> Run:
+def traced(bench: Bench, server: Server, opened: Opened, *, sink: Sink | None, both_ends: bool = False) -> Run:
     """The same with a collector, from before the first connection until everything is exported."""
-    with bench.collector(nginx, sink=sink, both_ends=both_ends) as collector:
-        return watch(collector, nginx, opened, sink=sink, both_ends=both_ends, stacks=bench.stacks)
+    with bench.collector(server, sink=sink, both_ends=both_ends) as collector:
+        return watch(collector, server, opened, sink=sink, both_ends=both_ends, stacks=bench.stacks)
 
 
 def watch(
     collector: Collector,
-    nginx: Nginx,
+    server: Server,
     opened: Opened,
     *,
     sink: Sink | None,
     both_ends: bool = False,
     stacks: Path | None = None,
+    before_end: Callable[[], None] = lambda: None,
 ) -> Run:
-    """A load while `collector` is at work, and its end."""
-    tally = Tally(collector, nginx, sink, ends=2 if both_ends else 1)
+    """A load while `collector` is at work, and its end; `before_end` is called while it still lives."""
+    tally = Tally(collector, server, sink, ends=2 if both_ends else 1)
     with opened as send:
         collector.wait_until_idle()
-        nginx_spent, spent, begun = machine.cpu_seconds([nginx.worker]), collector.cpu_seconds(), time.monotonic()
+        server_spent, spent, begun = machine.cpu_seconds([server.worker]), collector.cpu_seconds(), time.monotonic()
         with profiled(collector.running.pid, stacks):
             done = send()
-        nginx_spent = machine.cpu_seconds([nginx.worker]) - nginx_spent
+        server_spent = machine.cpu_seconds([server.worker]) - server_spent
         spent_meanwhile, lasted = collector.cpu_seconds() - spent, time.monotonic() - begun
         time.sleep(SETTLE_SECONDS)
         drained = collector.wait_until_idle()
         spent = collector.cpu_seconds() - spent
+        before_end()
         told = tally.close(done.requests)
     return Run(
         load=done,
-        nginx_us=nginx_spent * 1e6 / (told.served - done.first),
+        server_us=server_spent * 1e6 / (told.served - done.first),
         collector_us=spent * 1e6 / max(told.spans - done.first * told.ends, 1),
         collector_share=spent_meanwhile / lasted,
         drain_seconds=drained,
@@ -131,20 +133,20 @@ def watch(
 class Tally:
     """Counts on all sides from its making, while `collector` is ready and nothing happens, to `close`."""
 
-    def __init__(self, collector: Collector, nginx: Nginx, sink: Sink | None, *, ends: int = 1) -> None:
-        self._collector, self._nginx, self._sink, self._ends = collector, nginx, sink, ends
+    def __init__(self, collector: Collector, server: Server, sink: Sink | None, *, ends: int = 1) -> None:
+        self._collector, self._server, self._sink, self._ends = collector, server, sink, ends
         self._arrived = sink.counts() if sink is not None else None
-        self._served = nginx.served()
+        self._served = server.served()
 
     def close(self, made: int) -> Account:
         """The account; ends the collector. `made` are the requests of the load."""
-        # The two requests that ask for the count are traced like all others, and each counts itself.
-        served = self._nginx.served() - self._served + 1
+        # The requests that ask for the count, twice, are traced like all others, and each counts itself.
+        served = self._server.served() - self._served + self._server.asks
         self._collector.wait_until_idle()
         ended = self._collector.end()
         arrived = self._sink.counts() - self._arrived if self._sink is not None and self._arrived is not None else None
         return account(
-            made=made + 2,
+            made=made + 2 * self._server.asks,
             served=served,
             sheet=ended.sheet,
             metrics=ended.metrics,

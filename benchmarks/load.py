@@ -1,11 +1,12 @@
-"""Load: wrk as fast as the server answers, or benchmarks/workloads/steady.c at a constant rate."""
+"""Load: wrk or h2load as fast as the server answers, or benchmarks/workloads/steady.c at a constant rate."""
 
 from __future__ import annotations
 
 import json
 import re
+import resource
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
@@ -47,13 +48,43 @@ def wrk(url: str, *, connections: int, seconds: float) -> Iterator[Callable[[], 
 
     def send() -> Load:
         command = wrk_command(url, connections=connections, seconds=seconds)
+        spent = resource.getrusage(resource.RUSAGE_CHILDREN)
         done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 60, check=False)
+        now = resource.getrusage(resource.RUSAGE_CHILDREN)
         found = re.search(r"(\d+) requests in ([\d.]+)(ms|s|m),", done.stdout)
         wrong = re.search(r"Socket errors.*|Non-2xx.*", done.stdout)
         if done.returncode or not found or wrong:
             raise CannotRun(f"{' '.join(command)}: {wrong.group() if wrong else done.stdout + done.stderr}")
         unit = {"ms": 0.001, "s": 1.0, "m": 60.0}[found.group(3)]
-        return Load(requests=int(found.group(1)), seconds=float(found.group(2)) * unit)
+        return Load(
+            requests=int(found.group(1)),
+            seconds=float(found.group(2)) * unit,
+            cpu_seconds=now.ru_utime + now.ru_stime - spent.ru_utime - spent.ru_stime,
+        )
+
+    yield send
+
+
+def h2load_command(url: str, *, connections: int, streams: int, requests: int, more: Sequence[str] = ()) -> list[str]:
+    """A number of requests and not a time: none is under way at the end."""
+    counts = [f"-c{connections}", f"-m{streams}", f"-n{requests}"]
+    return [tool("h2load", "nghttp2-client"), "-t1", *counts, *more, url]
+
+
+@contextmanager
+def h2load(
+    url: str, *, connections: int, streams: int, requests: int, more: Sequence[str] = ()
+) -> Iterator[Callable[[], Load]]:
+    """Saturate a server with HTTP/2 in plain text; `more` are further options."""
+
+    def send() -> Load:
+        command = h2load_command(url, connections=connections, streams=streams, requests=requests, more=more)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
+        took = re.search(r"finished in ([\d.]+)(us|ms|s),", done.stdout)
+        if done.returncode or not took or f"status codes: {requests} 2xx" not in done.stdout:
+            raise CannotRun(f"{' '.join(command)}: {done.stdout[-2000:] + done.stderr}")
+        unit = {"us": 1e-6, "ms": 0.001, "s": 1.0}[took.group(2)]
+        return Load(requests=requests, seconds=float(took.group(1)) * unit)
 
     yield send
 

@@ -6,8 +6,9 @@ from collections import ChainMap
 from functools import partial
 
 from benchmarks.harness import Bench, Run, accounts, traced, untraced
+from benchmarks.kept import kept, rate
 from benchmarks.load import wrk, wrk_command
-from benchmarks.report import Figure, Result, figure
+from benchmarks.report import Result
 from benchmarks.servers import Nginx
 from benchmarks.sink import Sink
 
@@ -46,11 +47,11 @@ def measure(bench: Bench) -> Result:
             )
             for connections in (() if bench.quick else (16, 64))
         ]
-    figures = [_rate(PLAIN, runs[PLAIN])]
+    figures = [rate(PLAIN, runs[PLAIN])]
     for name in (TRACED, FILE, BOTH):
-        figures += _kept(name, runs[PLAIN], runs[name], aim=">= 40" if name == TRACED else "")
+        figures += kept(name, runs[PLAIN], runs[name], aims=(">= 40", "<= 12") if name == TRACED else ())
     for (plain_name, plain_runs), (name, watched_runs) in (several.items() for several in others):
-        figures += [_rate(plain_name, plain_runs), *_kept(name, plain_runs, watched_runs, aim="")]
+        figures += [rate(plain_name, plain_runs), *kept(name, plain_runs, watched_runs)]
     return Result(
         name="saturated",
         question="how much of its throughput does a saturated nginx (1 worker, `return 200`) keep?",
@@ -65,25 +66,3 @@ def measure(bench: Bench) -> Result:
             "both ends: wrk's last requests, under way when it ended, are spans of it that nginx may never have read.",
         ],
     )
-
-
-def _rate(name: str, runs: list[Run]) -> Figure:
-    return figure(f"{name}: requests a second", "1/s", [run.load.per_second for run in runs])
-
-
-def _kept(name: str, plain: list[Run], watched: list[Run], *, aim: str) -> list[Figure]:
-    pairs = list(zip(plain, watched, strict=True))
-    return [
-        _rate(name, watched),
-        figure(f"{name}: kept", "%", [100 * b.load.per_second / a.load.per_second for a, b in pairs], aim),
-        figure(
-            f"{name}: requests that became spans",
-            "%",
-            [100 * run.account.spans / (run.account.served * run.account.ends) for run in watched if run.account],
-            "100" if aim else "",
-        ),
-        figure(f"{name}: nginx added", "us/request", [b.nginx_us - a.nginx_us for a, b in pairs]),
-        figure(f"{name}: collector", "us/span", [run.collector_us for run in watched], "<= 12" if aim else ""),
-        figure(f"{name}: collector's share of a processor", "%", [100 * run.collector_share for run in watched]),
-        figure(f"{name}: busy after the load", "s", [run.drain_seconds for run in watched]),
-    ]

@@ -14,10 +14,12 @@ from collections.abc import Callable, Iterable
 from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.settings import SettingCodes
+from hpack import HeaderTuple
 
 from tests.fake_kernel import FakeKernel, FakeSocket
 
-Headers = Iterable[tuple[str, str]]
+Headers = Iterable[tuple[str, str]] | Iterable[HeaderTuple]
+"""A tuple of hpack's says how it is to be encoded."""
 Record = tuple[bool, bytes]
 """Whether the client sent it, and what."""
 

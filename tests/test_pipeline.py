@@ -11,7 +11,10 @@ from hypothesis import strategies as st
 from otelbpf.events import encode
 from otelbpf.events.wire import Unseen as Why
 from otelbpf.telemetry.ledger import Lost
+from tests.batches import SIZES, in_batches, told
 from tests.fake_kernel import FakeKernel, attributes
+from tests.fake_tls import FakeSession
+from tests.h2_talk import Talk
 
 GET = b"GET /%d HTTP/1.1\r\nHost: h\r\n\r\n"
 ANSWER = b"HTTP/1.1 %d X\r\nContent-Length: 3\r\n\r\nabc"
@@ -53,13 +56,11 @@ ACTIONS = st.tuples(
 )
 
 
-@settings(max_examples=400, deadline=None)
-@given(st.lists(ACTIONS, max_size=25), st.booleans())
-def test_whatever_is_said_nothing_fails_and_everything_is_on_the_account(
-    actions: list[tuple[int, str, bytes, int | None, Why, bool]], joined: bool
-) -> None:
-    """Three sockets, mangled messages, cut copies, lost records, any end."""
-    kernel = FakeKernel()
+Action = tuple[int, str, bytes, int | None, Why, bool]
+
+
+def play(kernel: FakeKernel, actions: list[Action], *, joined: bool) -> None:
+    """Four sockets, two of them the ends of one connection, mangled messages, cut copies, lost records, any end."""
     sockets = [kernel.accept(joined=joined), kernel.connect(joined=joined), *kernel.pair()]
     over: set[int] = set()
     for index, what, data, captured, why, lose in actions:
@@ -81,6 +82,14 @@ def test_whatever_is_said_nothing_fails_and_everything_is_on_the_account(
     for index, socket in enumerate(sockets):
         if index not in over:
             socket.still_open()
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.lists(ACTIONS, max_size=25), st.booleans())
+def test_whatever_is_said_nothing_fails_and_everything_is_on_the_account(actions: list[Action], joined: bool) -> None:
+    """However the conversations are mangled."""
+    kernel = FakeKernel()
+    play(kernel, actions, joined=joined)
 
     ledger = kernel.finish()
     assert ledger.requests_balance() == 0
@@ -192,3 +201,54 @@ def test_time_is_unix_time_by_the_clock_records() -> None:
 
     (span,) = kernel.spans()
     assert span.end_ns == kernel.now_ns + 5
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(ACTIONS, max_size=25), st.booleans(), st.sampled_from(SIZES), st.sampled_from([1, 2, 100]))
+def test_it_is_all_the_same_how_many_records_come_at_once(
+    actions: list[Action], joined: bool, size: int, most: int
+) -> None:
+    """Spans are made of many exchanges in a row: they say what they would have said one at a time. A table too small
+    for the connections lets some give way in between."""
+    kernel = FakeKernel(max_connections=most)
+    play(kernel, actions, joined=joined)
+    ledger = kernel.finish()
+    spans, of_batches, pipeline = in_batches(kernel.records, size, max_connections=most)
+
+    assert told(spans) == told(kernel.spans())
+    assert pipeline._builder._conversations.keys() <= {connection.key for connection in pipeline._tracker}
+    assert (of_batches.spans, of_batches.spans_lost) == (ledger.spans, ledger.spans_lost)
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("most", [2, 100])
+def test_what_changes_in_between_holds_for_what_comes_later(size: int, most: int) -> None:
+    """Processes that become others, connections that end or give way, TLS whose socket is found, between exchanges of
+    HTTP/1 and HTTP/2."""
+    kernel = FakeKernel(max_connections=most)
+    client, server = kernel.pair()
+    talk = Talk(kernel, port=40001)
+    session, carrier = FakeSession(kernel, pid=100, joined=True), kernel.accept(peer_port=40002)
+    for turn in range(6):
+        numbers = [talk.ask(f"/h2/{turn}/{stream}") for stream in range(3)]
+        client.send(GET % turn)
+        server.receive(GET % turn).send(ANSWER % 200)
+        for number in numbers:
+            talk.answer(number, 200, b"x")
+        client.receive(ANSWER % 200)
+        session.read(GET % turn).write(ANSWER % 200)
+        if turn == 3:
+            session.bind(carrier)
+        kernel.process(100, f"/usr/bin/server-{turn}")
+    for number in range(3):
+        kernel.accept(peer_port=50000 + number, joined=True).receive(GET % number).send(ANSWER % 200)
+    kernel.accept(peer_port=50010).receive(GET % 1).close(error=104)
+    kernel.wait()
+    client.close()
+    server.close()
+    kernel.finish()
+    spans, _, pipeline = in_batches(kernel.records, size, max_connections=most)
+
+    assert told(spans) == told(kernel.spans())
+    assert len({span.resource.attributes for span in spans}) >= 6
+    assert pipeline._builder._conversations.keys() <= {connection.key for connection in pipeline._tracker}

@@ -55,6 +55,9 @@ _CLIENT = Side.CLIENT
 _SERVER = Side.SERVER
 _SIDES = (Side.CLIENT, Side.SERVER)
 """By whether it is the server's."""
+# Python 3.11 takes ten times as long for a member of an enum as for a name.
+_OVER = Phase.OVER
+_CUT = Incomplete.CLOSED
 
 
 class _Answer(msgspec.Struct, gc=False):
@@ -69,6 +72,8 @@ class Streams(Dialogue):
     """Turns the pieces of one HTTP/2 connection into exchanges."""
 
     __slots__ = (
+        "_answering",
+        "_asking",
         "_connection",
         "_doubtful",
         "_early",
@@ -111,6 +116,9 @@ class Streams(Dialogue):
         self._max_open = max_open
         self._wanted = wanted
         self._serving = serving
+        self._answering, self._asking = connection.sent, connection.received
+        if not serving:
+            self._answering, self._asking = self._asking, self._answering
         self._open: dict[int, Exchange] = {}
         self._newest = 0  # number of the newest stream that a request began
         self._early: OrderedDict[int, _Answer] = OrderedDict()
@@ -127,16 +135,16 @@ class Streams(Dialogue):
 
     def take(self, sent: bool, offset: int, data: bytes) -> list[Exchange]:
         """See `Dialogue`."""
-        if self.phase is Phase.OVER:
+        if self.phase is _OVER:
             return []
         parser = self._parser
-        side = _SIDES[sent is self._serving]
+        side, stream = (_SERVER, self._answering) if sent is self._serving else (_CLIENT, self._asking)
         try:
             messages = parser.receive(side, data)
         except ProtocolError as error:
             return self._after_error(error, None)
         done = self._pair(messages) if messages else []
-        self._stream(sent).forget(parser.needed_from(side))
+        stream.forget(parser.needed_from(side))
         if self._untold:
             self._tell()
         return done
@@ -146,10 +154,10 @@ class Streams(Dialogue):
         gap = piece.gap
         if gap is None:
             return self.take(piece.sent, piece.offset, piece.data)
-        if self.phase is Phase.OVER:
+        if self.phase is _OVER:
             return []
         parser = self._parser
-        side = _SIDES[piece.sent is self._serving]
+        side, stream = (_SERVER, self._answering) if piece.sent is self._serving else (_CLIENT, self._asking)
         try:
             messages = parser.lose(side, gap)
         except ProtocolError as error:
@@ -158,7 +166,7 @@ class Streams(Dialogue):
         if parser.seeks(side):
             self._doubtful.update(self._open)
             self._untold = ASKED
-        self._stream(piece.sent).forget(parser.needed_from(side))
+        stream.forget(parser.needed_from(side))
         return done
 
     @property
@@ -169,11 +177,11 @@ class Streams(Dialogue):
     @property
     def overlaps(self) -> bool:
         """Always: that is what the protocol is for."""
-        return self.phase is not Phase.OVER
+        return self.phase is not _OVER
 
     def end(self, sent: bool) -> list[Exchange]:
         """See `Dialogue`."""
-        if sent in self._ended or self.phase is Phase.OVER:
+        if sent in self._ended or self.phase is _OVER:
             return []
         self._ended += (sent,)
         try:
@@ -201,7 +209,7 @@ class Streams(Dialogue):
             closing.append(exchange)
         self._forget_open()
         self._early.clear()
-        self.phase = Phase.OVER
+        self.phase = _OVER
         return closing
 
     def release(self) -> list[Exchange]:
@@ -213,20 +221,16 @@ class Streams(Dialogue):
         """See `Dialogue`."""
         self._lose_open(reason)
         self._early.clear()
-        self.phase = Phase.OVER
+        self.phase = _OVER
         self.attention = True
 
     # -- messages to exchanges -------------------------------------------------------------------------------------
 
     def _pair(self, messages: Sequence[Message]) -> list[Exchange]:
-        connection = self._connection
-        client, server = connection.received, connection.sent
-        if not self._serving:
-            client, server = server, client
+        client, server = self._asking, self._answering
         waiting = self._open
         done: list[Exchange] = []
-        for each in messages:
-            message = cast(StreamMessage, each)
+        for message in cast(Sequence[StreamMessage], messages):
             number = message.stream
             if not number & 1:
                 continue  # pushed: nobody asked (RFC 9113 section 8.4)
@@ -247,9 +251,9 @@ class Streams(Dialogue):
             elif exchange.response_last_ns == UNSET or exchange.request_last_ns == UNSET:
                 continue
             del waiting[number]
-            if number in self._doubtful:
+            if self._doubtful and number in self._doubtful:
                 self._doubtful.remove(number)
-                if message.incomplete is Incomplete.CLOSED:
+                if message.incomplete is _CUT:
                     self._ledger.spans_lost[Lost.GAP_IN_BODY] += 1
                     continue
             done.append(exchange)
@@ -337,9 +341,7 @@ class Streams(Dialogue):
                 self._ledger.connections["unknown_protocol"] += 1
                 self.abandon(Lost.UNPARSABLE)
                 return done
-        connection = self._connection
-        client, server = connection.received.position, connection.sent.position
-        self._parser = self._parse((client, server) if self._serving else (server, client), fresh=False)
+        self._parser = self._parse((self._asking.position, self._answering.position), fresh=False)
         self._untold = ASKED
         return done
 
@@ -355,9 +357,6 @@ class Streams(Dialogue):
     def _parse(self, begin: tuple[int, int], *, fresh: bool) -> Http2:
         return Http2(begin, wanted=self._wanted, head_limit=self._head_limit, fresh=fresh, max_streams=self._max_open)
 
-    def _stream(self, sent: bool) -> Stream:
-        return self._connection.sent if sent else self._connection.received
-
 
 def _answer(exchange: Exchange, message: StreamMessage, stream: Stream) -> None:
     if exchange.response is None:
@@ -365,7 +364,7 @@ def _answer(exchange: Exchange, message: StreamMessage, stream: Stream) -> None:
         exchange.response_first_ns = stream.time_at(message.begin)
     if message.end >= 0:
         exchange.response_last_ns = stream.time_at(max(message.end - 1, message.begin))
-        if message.incomplete is Incomplete.CLOSED:
+        if message.incomplete is _CUT:
             if _has_all(exchange):
                 message.incomplete = Incomplete.NONE
             else:

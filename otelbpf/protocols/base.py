@@ -65,6 +65,9 @@ class Message(msgspec.Struct, gc=False):
     incomplete: Incomplete = Incomplete.NONE
     upgrade: bool = False
     """A response after which the connection is opaque: 101, or 2xx to CONNECT."""
+    unknown: frozenset[str] = frozenset()
+    """HTTP/2: names of fields whose values cannot be known, because they stand in a part of the compression state that
+    was not seen. The empty name stands for a field of which the name is not known either."""
 
 
 class StreamMessage(Message, gc=False):
@@ -76,9 +79,6 @@ class StreamMessage(Message, gc=False):
     """Fields behind the content, as `headers`."""
     reset: int = -1
     """Error code of the RST_STREAM that ended it (RFC 9113 section 7); -1 where none did."""
-    unknown: frozenset[str] = frozenset()
-    """Names of fields whose values cannot be known: they stand in a part of the compression state that was not seen.
-    The empty name stands for a field of which the name is not known either."""
     parts: int = -1
     """gRPC: length-prefixed messages within the content; -1 where not every prefix was seen, or it is no gRPC."""
 

@@ -1,8 +1,8 @@
 """Header blocks of HPACK (RFC 7541 section 6): bytes in, the few fields a span can use out.
 
-A block means what it says only together with the sender's table. What a block with no word of the dynamic table means
-is remembered for all connections, what another one means for as long as the table stays as it is: clients and servers
-send the same blocks again and again.
+A block means what it says only together with the sender's table. A block that refers to nothing in the dynamic table
+means the same on every connection, and inserts the same entries: both are remembered for all of them. What another one
+means is remembered for as long as the table stays as it is. Clients and servers send the same blocks again and again.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 from typing import Final
 
+import msgspec
 from hpack.table import HeaderTable
 
 from otelbpf.protocols.base import ProtocolError
@@ -24,18 +25,29 @@ _LONGEST_REMEMBERED: Final = 1024
 _NAMES: Final = ("", *(str(name, "ascii") for name, _ in HeaderTable.STATIC_TABLE))
 
 
+class _Known(msgspec.Struct, frozen=True, gc=False):
+    """What a block means whatever the dynamic table holds."""
+
+    head: Head
+    inserted: tuple[Entry, ...]
+    """The entries it adds to the table, the newest last."""
+    size: int
+    """Of all of them."""
+
+
 class _Wishes:
     """What all connections share whose wishes are the same."""
 
-    __slots__ = ("blocks", "once", "static", "wanted")
+    __slots__ = ("blocks", "limit", "once", "static", "wanted")
 
-    def __init__(self, wanted: frozenset[str]) -> None:
+    def __init__(self, wanted: frozenset[str], limit: int) -> None:
         self.wanted = wanted
+        self.limit = limit
         self.static: list[Entry] = [
             (name, str(value, "ascii") if name in wanted else None, len(name) + len(value) + ENTRY_OVERHEAD)
             for name, (_, value) in zip(_NAMES, ((b"", b""), *HeaderTable.STATIC_TABLE), strict=True)
         ]
-        self.blocks: dict[bytes, Head] = {}
+        self.blocks: dict[bytes, _Known] = {}
         self.once: set[int] = set()  # hashes of blocks that were seen: many, with an id in them, come only once
 
     def comes_again(self, block: bytes) -> bool:
@@ -49,45 +61,55 @@ class _Wishes:
 
 
 @functools.lru_cache(maxsize=8)
-def _shared(wanted: frozenset[str]) -> _Wishes:
-    return _Wishes(wanted)
+def _shared(wanted: frozenset[str], limit: int) -> _Wishes:
+    return _Wishes(wanted, limit)
 
 
 class Decoder:
     """Reads the blocks of one sender, all of them and in order."""
 
-    __slots__ = ("_blocks", "_changed", "_dynamic", "_limit", "_wishes", "table")
+    __slots__ = ("_blocks", "_dynamic", "_inserted", "_resized", "_wishes", "table")
 
     def __init__(self, wanted: frozenset[str], *, limit: int, complete: bool) -> None:
         """`wanted`: lower-case names of the fields to keep beside `OWN`. `limit`: octets of fields that are kept of a
         block. `complete`: the sender has sent no block yet."""
         self.table = Table(complete=complete)
-        self._wishes = _shared(wanted | OWN)
-        self._limit = limit
+        self._wishes = _shared(wanted | OWN, limit)
         self._blocks: dict[bytes, Head] = {}
-        self._changed = False
-        self._dynamic = False
+        # Of the block that is read:
+        self._dynamic = False  # it refers to the dynamic table
+        self._inserted: list[Entry] = []
+        self._resized = False
 
     def decode(self, block: bytes) -> Head:
         """The next block. ProtocolError: it is none."""
-        known = self._blocks.get(block)
-        if known is not None:
-            return known
+        head = self._blocks.get(block)
+        if head is not None:
+            return head
         wishes = self._wishes
         known = wishes.blocks.get(block)
         if known is not None:
-            return known
+            if known.inserted:
+                self._blocks.clear()
+                self.table.extend(known.inserted, known.size)
+            return known.head
         head, whole = self._read(block)
         if not whole:
             raise ProtocolError("a header block ends within a field")
-        if self._changed:
-            if self._blocks:
-                self._blocks.clear()
-        elif len(block) <= _LONGEST_REMEMBERED and wishes.comes_again(block):
-            blocks, most = (self._blocks, _REMEMBERED_HERE) if self._dynamic else (wishes.blocks, _REMEMBERED)
-            if len(blocks) >= most:
-                blocks.clear()
-            blocks[block] = head
+        inserted = self._inserted
+        if inserted or self._resized:
+            self._blocks.clear()
+        if len(block) > _LONGEST_REMEMBERED or self._resized or (self._dynamic and inserted):
+            return head
+        if wishes.comes_again(block):
+            if self._dynamic:
+                if len(self._blocks) >= _REMEMBERED_HERE:
+                    self._blocks.clear()
+                self._blocks[block] = head
+            else:
+                if len(wishes.blocks) >= _REMEMBERED:
+                    wishes.blocks.clear()
+                wishes.blocks[block] = _Known(head, tuple(inserted), sum([entry[2] for entry in inserted]))
         return head
 
     def decode_cut(self, block: bytes) -> Head:
@@ -106,9 +128,10 @@ class Decoder:
         """What it says, and whether it ends with its last field; the table follows it."""
         static = self._wishes.static
         values: dict[str, str] = {}
-        room = self._limit
+        room = self._wishes.limit
         unnamed = False
-        self._changed = self._dynamic = False
+        self._inserted = []
+        self._dynamic = self._resized = False
         at, size = 0, len(block)
         updates = 0  # up to here there are nothing but size updates
         try:
@@ -173,7 +196,7 @@ class Decoder:
         kept = value if wanted else None
         octets += ENTRY_OVERHEAD + (len(name) if name else 0)
         if inserts:
-            self._changed = True
+            self._inserted.append((name, kept, octets))
             self.table.insert(name, kept, octets)
         return name, kept, octets, at
 
@@ -184,7 +207,7 @@ class Decoder:
             capacity, behind = integer(block, at, 0x1F)
         else:
             behind = at + 1
-        self._changed = True
+        self._resized = True
         self.table.resize(capacity)
         return behind
 

@@ -21,6 +21,7 @@ not known: entries are then kept as if it were what the settings allow.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from hpack.table import HeaderTable
@@ -71,6 +72,14 @@ class Table:
         """A field with a literal value was added. An entry whose name is not known is larger than `size`, so the sender
         evicts sooner than this table."""
         self.entries.append((name, value, size))
+        self._size += size
+        if self._size > self._capacity:
+            self._evict()
+
+    def extend(self, entries: Sequence[Entry], size: int) -> None:
+        """Several fields were added, of `size` in all. To evict once, behind the last of them, leaves what evicting
+        behind each leaves: the newest entries that fit."""
+        self.entries.extend(entries)
         self._size += size
         if self._size > self._capacity:
             self._evict()

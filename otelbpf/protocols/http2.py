@@ -64,7 +64,7 @@ class Http2(Flow):
 
     def needed_from(self, side: Side) -> int:
         """See `base.Parser`. The time of a message's begin is to be taken when it is announced; after that, only that
-        of its last byte will be asked for."""
+        of its last byte will be asked for, which is of the newest call."""
         half = self._halves[side]
         if half.block is not None:
             return half.block.begin
@@ -72,7 +72,7 @@ class Http2(Flow):
             return half.position - len(half.pending)
         if half.frame is not None and half.frame.kind in h2.KEPT:
             return half.begin
-        return max(half.position - 1, 0)
+        return max(half.position - 1, 0) if half.open else half.position
 
     def receive(self, side: Side, data: bytes) -> list[Message]:
         """See `base.Parser`. `data` is what one system call wrote or read: where it begins helps after a gap."""

@@ -10,7 +10,7 @@ import struct
 from typing import Final
 
 from otelbpf.protocols import http2_frames as h2
-from otelbpf.protocols.base import Message, ProtocolError, StreamMessage
+from otelbpf.protocols.base import Message, ProtocolError
 from otelbpf.protocols.http2_grpc import Parts
 from otelbpf.protocols.http2_half import Block, Half, Open
 from otelbpf.protocols.http2_head import Head
@@ -49,7 +49,7 @@ class Blocks(Streams):
         fragment, cut = _fragment(payload, flags, half.end - half.begin - h2.HEADER_SIZE, before)
         if flags & h2.END_HEADERS:
             head = half.decoder.decode_cut(fragment) if cut else half.decoder.decode(fragment)
-            self._block(half, stream, head, half.begin, bool(flags & h2.END_STREAM), promised, out)
+            self._place(half, stream, head, half.begin, bool(flags & h2.END_STREAM), promised, out)
         else:
             block = half.block = Block(stream, half.begin, ends=bool(flags & h2.END_STREAM), promised=promised)
             self._gather(block, fragment, cut=cut)
@@ -73,25 +73,25 @@ class Blocks(Streams):
             half.block = None
             fragment = bytes(block.fragments)
             head = half.decoder.decode_cut(fragment) if block.cut else half.decoder.decode(fragment)
-            self._block(half, block.stream, head, block.begin, block.ends, block.promised, out)
+            self._place(half, block.stream, head, block.begin, block.ends, block.promised, out)
 
     def _gather(self, block: Block, fragment: bytes, *, cut: bool) -> None:
         if not block.cut:
             block.fragments += fragment[: self._head_limit - len(block.fragments)]
             block.cut = cut or len(block.fragments) >= self._head_limit
 
-    def _block(
+    def _place(
         self, half: Half, stream: int, head: Head, begin: int, ends: bool, promised: int, out: list[Message]
     ) -> None:
         """A header block is whole, or what was seen of it is all that ever will be."""
-        if promised == _NO_STREAM:
-            return
-        if promised:
-            message = self._message(half, promised, head, begin, head.of_request, out)
-            message.end = half.end
-            message.body_size = 0
-            self._ask(promised, Open(message, self._call, half.losses, None, half.losses))
-            return
+        if not promised:
+            self._block(half, stream, head, begin, ends, out)
+        elif promised != _NO_STREAM:
+            opened = self._start(half, promised, head, begin, True, head.of_request, out)
+            self._hold(self._asked, promised, opened)
+
+    def _block(self, half: Half, stream: int, head: Head, begin: int, ends: bool, out: list[Message]) -> None:
+        """That of a HEADERS frame, and of those that continue it."""
         opened = half.open.get(stream)
         if opened is not None:
             if half is self._server and not opened.message.status:
@@ -111,12 +111,11 @@ class Blocks(Streams):
         half.last_stream = stream
         if half.losses and ends and not head.pseudo:
             return  # trailers of a request that began unseen
-        message = self._message(half, stream, head, begin, head.of_request, out)
-        opened = self._start(half, stream, message, head, ends)
+        opened = self._start(half, stream, head, begin, ends, head.of_request, out)
         if stream in self._early:
             self._early.remove(stream)
         else:
-            self._ask(stream, opened)
+            self._hold(self._asked, stream, opened)
 
     def _response(self, half: Half, stream: int, head: Head, begin: int, ends: bool, out: list[Message]) -> None:
         if 100 <= head.status < 200 and not ends:
@@ -129,24 +128,13 @@ class Blocks(Streams):
             if opened is not None:
                 self._trailers(half, stream, opened, head, out)
             return
-        message = self._message(half, stream, head, begin, head.of_response, out)
+        message = self._start(half, stream, head, begin, ends, head.of_response, out).message
         if asked is not None:
-            message.method = asked.message.method
-            message.upgrade = message.method == "CONNECT" and 200 <= message.status < 300
-        self._start(half, stream, message, head, ends)
+            method = message.method = asked.message.method
+            if method == "CONNECT":
+                message.upgrade = 200 <= message.status < 300
         if ends:
             self._answered(stream, out)
-
-    def _start(self, half: Half, stream: int, message: StreamMessage, head: Head, ends: bool) -> Open:
-        parts = Parts() if head.grpc else None
-        opened = Open(message, self._call, half.losses, parts, self._server.losses)
-        if ends:
-            message.end = half.end
-            message.body_size = 0
-            message.parts = 0 if head.grpc else -1
-        else:
-            self._hold(half.open, stream, opened)
-        return opened
 
     def _correct(
         self, half: Half, stream: int, opened: Open, head: Head, begin: int, ends: bool, out: list[Message]

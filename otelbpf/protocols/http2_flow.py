@@ -106,12 +106,19 @@ class Flow(Blocks):
             if end > size:
                 self._begin(half, kind, flags, stream, length, position + at, out)
                 return payload
-            self._check(half, kind, flags, stream, length)
-            half.begin = position + at
+            if kind > h2.HEADERS or not stream or length > half.max_frame or half.block is not None:
+                self._check(half, kind, flags, stream, length)
+                if kind not in h2.KEPT:
+                    at = end
+                    continue
+            begin = half.begin = position + at
             half.end = position + end
             if kind == h2.DATA:
                 self._data(half, data, payload, end, flags, stream, out)
-            elif kind in h2.KEPT:
+            elif kind == h2.HEADERS and flags & h2.AROUND_BLOCK == h2.END_HEADERS:  # nearly all are
+                head = half.decoder.decode(data[payload:end])
+                self._block(half, stream, head, begin, bool(flags & h2.END_STREAM), out)
+            else:
                 self._take(half, kind, flags, stream, data[payload:end], out)
             at = end
         if at < size:

@@ -28,6 +28,8 @@ ACK: Final = 0x01
 END_HEADERS: Final = 0x04
 PADDED: Final = 0x08
 WITH_PRIORITY: Final = 0x20
+AROUND_BLOCK: Final = END_HEADERS | PADDED | WITH_PRIORITY
+"""What a HEADERS payload has beside its header block, and whether that ends with it."""
 
 SETTINGS_HEADER_TABLE_SIZE: Final = 1
 SETTINGS_MAX_FRAME_SIZE: Final = 5

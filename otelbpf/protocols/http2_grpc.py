@@ -26,6 +26,11 @@ class Parts:
 
     def feed(self, data: bytes, at: int, end: int) -> None:
         """The next bytes of the content are those from `at` to `end`."""
+        if not self._left and not self._prefix and end - at >= _PREFIX and data[at] <= _COMPRESSED and self.count >= 0:
+            size = int.from_bytes(data[at + 1 : at + _PREFIX])
+            if at + _PREFIX + size == end:  # one message, whole: nearly all are
+                self.count += 1
+                return
         while at < end and self.count >= 0:
             if self._left:
                 taken = min(self._left, end - at)

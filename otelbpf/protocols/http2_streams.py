@@ -22,12 +22,14 @@ from typing import Final
 
 from otelbpf.protocols import http2_frames as h2
 from otelbpf.protocols.base import Incomplete, Message, StreamMessage
+from otelbpf.protocols.http2_grpc import Parts
 from otelbpf.protocols.http2_half import Half, Open
 from otelbpf.protocols.http2_head import Head, read_head
 
 REFUSED_STREAM: Final = 7
 """RFC 9113 section 7."""
 
+_NO_FIELDS: Final[dict[str, str]] = {}
 _CLOSED: Final = Incomplete.CLOSED
 _NONE: Final = Incomplete.NONE
 BEYOND: Final = Incomplete.HEAD_BEYOND_LIMIT
@@ -57,9 +59,11 @@ class Streams:
 
     # -- beginnings and ends ----------------------------------------------------------------------------------------
 
-    def _message(
-        self, half: Half, stream: int, head: Head, begin: int, unknown: frozenset[str], out: list[Message]
-    ) -> StreamMessage:
+    def _start(
+        self, half: Half, stream: int, head: Head, begin: int, ends: bool, unknown: frozenset[str], out: list[Message]
+    ) -> Open:
+        """A message begins, and has no content where its head `ends` the stream."""
+        grpc = head.grpc
         message = StreamMessage(
             half.side,
             begin,
@@ -69,24 +73,32 @@ class Streams:
             head.status,
             "2",
             head.headers,
-            stream=stream,
-            unknown=unknown,
+            half.end if ends else -1,
+            0 if ends else -1,
+            BEYOND if head.beyond else _NONE,
+            False,
+            unknown,
+            stream,
+            _NO_FIELDS,
+            -1,
+            0 if ends and grpc else -1,
         )
-        if head.beyond:
-            message.incomplete = BEYOND
         out.append(message)
-        return message
+        opened = Open(message, self._call, half.losses, self._server.losses, Parts() if grpc and not ends else None)
+        if not ends:
+            self._hold(half.open, stream, opened)
+        return opened
 
     def _headless(self, half: Half, stream: int, out: list[Message]) -> Open | None:
         """A response goes on whose head must have been in what was lost: announced as far as it is known."""
         asked = self._asked.get(stream)
         if half is not self._server or asked is None or asked.answer_losses == half.losses:
             return None
-        message = self._message(half, stream, UNSEEN, half.begin, UNSEEN.of_response, out)
+        opened = self._start(half, stream, UNSEEN, half.begin, False, UNSEEN.of_response, out)
+        opened.losses = -1
+        message = opened.message
         message.method = asked.message.method
         message.head_end = message.begin
-        opened = Open(message, self._call, -1, None)
-        self._hold(half.open, stream, opened)
         return opened
 
     def _end(self, half: Half, stream: int, opened: Open, end: int, out: list[Message]) -> None:
@@ -99,7 +111,8 @@ class Streams:
         elif message.incomplete is _NONE:
             message.incomplete = _UNKNOWN_SIZE
         del half.open[stream]
-        self._tell(opened, out)
+        if opened.call != self._call:
+            self._tell(opened, out)
         if half is self._server:
             self._answered(stream, out)
 
@@ -170,9 +183,6 @@ class Streams:
                 other.max_frame = max(other.max_frame, min(value, h2.LARGEST_FRAME))
 
     # -- bounds ----------------------------------------------------------------------------------------------------
-
-    def _ask(self, stream: int, opened: Open) -> None:
-        self._hold(self._asked, stream, opened)
 
     def _hold(self, held: dict[int, Open], stream: int, opened: Open) -> None:
         """Where too many are held the oldest goes, as it does where its exchange is held."""

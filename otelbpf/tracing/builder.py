@@ -57,7 +57,7 @@ class Builder:
         """The span of an exchange; None (and counted) where it is sampled out."""
         request = exchange.request
         kind = _SERVER if exchange.serving else _CLIENT
-        call = rpc.read(exchange, kind) if "content-type" in request.headers or request.version == "2" else None
+        call = rpc.read(exchange, kind) if "content-type" in request.headers or request.unknown else None
         name = http.span_name(request) if call is None else call.span_name
         parent = read_context(request.headers) if "traceparent" in request.headers else None
         trace_id, span_id, parent_id = self._identify(exchange, connection, parent)

@@ -13,9 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from otelbpf.protocols.base import ProtocolError
-from otelbpf.protocols.hpack_decode import Decoder
+from otelbpf.protocols.hpack_decode import Decoder, _Wishes
 from otelbpf.protocols.hpack_strings import CutError, decode_huffman, integer
 from otelbpf.protocols.hpack_table import MOST_KEPT, Table
+from otelbpf.protocols.http2_head import OWN
 
 WANTED = frozenset({"custom-key", "cache-control", "location", "date", "a", "b", "c", "cookie", "x-forwarded-for"})
 
@@ -290,3 +291,82 @@ def test_missed_blocks_make_nothing_wrong(
             assert all(part in sent for part in value.split(", "))
         missing = {name for name, _ in fields if name in WANTED or name in (":path", ":method")} - told.keys()
         assert not missing or head.of_trailers == {""}
+
+
+def test_a_block_that_only_inserts_is_remembered_with_what_it_inserts() -> None:
+    """nginx's are so: the third decoder does not read it, and its table is what reading would have made of it."""
+    block = field(b"a", b"inserted by all") + field(b"b", b"too") + b"\x88"
+    listeners = [decoder() for _ in range(3)]
+    heads = [listener.decode(block) for listener in listeners]
+    assert heads[1] is heads[2]
+    assert [listener.table.entries for listener in listeners] == [listeners[0].table.entries] * 3
+    assert listeners[2].decode(b"\xbf\xbe").headers == {"a": "inserted by all", "b": "too"}
+
+
+def test_what_a_remembered_block_inserts_shifts_what_others_refer_to() -> None:
+    """The same reference, before and behind it: what it meant is not remembered any longer."""
+    inserts = field(b"a", b"shifted")
+    listener = decoder()
+    for value in (b"1", b"2", b"3", b"4"):
+        listener.decode(field(b"b", value))
+        for _ in range(3):
+            assert listener.decode(b"\xbe\x82").headers == {"b": value.decode()}
+        listener.decode(inserts)
+        assert listener.decode(b"\xbe\x82").headers == {"a": "shifted"}
+        assert listener.decode(b"\xbf\x82").headers == {"b": value.decode()}
+
+
+def test_a_block_that_inserts_and_refers_is_read_each_time() -> None:
+    """What its reference means depends on what the block itself has shifted."""
+    listener = decoder()
+    listener.decode(field(b"a", b"0"))
+    for before, number in enumerate((b"1", b"1", b"1", b"1")):
+        head = listener.decode(field(b"b", number) + b"\xbf")
+        assert head.headers == ({"b": "1", "a": "0"} if not before else {"b": "1, 1"})
+
+
+def test_a_size_update_is_never_passed_over() -> None:
+    """However often the block comes: it empties the table each time."""
+    block = b"\x20\x3f\xe1\x1f" + field(b"a", b"resized")
+    listener = decoder()
+    for _ in range(4):
+        listener.decode(field(b"b", b"1"))
+        listener.decode(block)
+        assert [name for name, _, _ in listener.table.entries] == ["a"]
+
+
+def test_a_block_is_remembered_for_those_who_keep_as_much() -> None:
+    """What a limit cut off one decoder's head is there for another with more room."""
+    block = field(b"a", b"beyond" * 10, 0x00)
+    for _ in range(3):
+        assert decoder(limit=50).decode(block).beyond
+        assert decoder(limit=500).decode(block).headers == {"a": "beyond" * 10}
+
+
+kinds_of_blocks = st.lists(lists, min_size=3, max_size=3)
+turns = st.lists(st.tuples(st.integers(0, 2), st.booleans()), min_size=1, max_size=40)
+
+
+@given(kinds_of_blocks, turns, st.sampled_from([64, 200, 4096]))
+def test_remembering_changes_nothing(
+    kinds: list[list[tuple[str, str]]], order: list[tuple[int, bool]], size: int
+) -> None:
+    """A decoder that remembers and one that reads every block: the same heads, the same table, all along."""
+    encoder = Encoder()
+    encoder.header_table_size = size
+    remembers, reads = decoder(complete=False), decoder(complete=False)
+    for kind, refers in order:
+        # As nginx does it: literals with a literal name, inserted each time, and never referred to.
+        plain = b"".join(field(name.encode(), value.encode()) for name, value in kinds[kind])
+        block = encoder.encode(kinds[kind]) if refers else plain
+        reads._wishes = _Wishes(WANTED | OWN, 65536)
+        reads._blocks.clear()
+        try:
+            read = reads.decode(block)
+        except ProtocolError:  # an index that the plain blocks have pushed out
+            with pytest.raises(ProtocolError):
+                remembers.decode(block)
+            return
+        assert remembers.decode(block) == read
+        assert remembers.table.entries == reads.table.entries
+        assert (remembers.table.complete, remembers.table._size) == (reads.table.complete, reads.table._size)

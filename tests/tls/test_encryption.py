@@ -9,7 +9,9 @@ import pytest
 from otelbpf.events import encode
 from otelbpf.events.types import Host
 from otelbpf.telemetry.ledger import Lost
+from otelbpf.tls import encryption
 from otelbpf.tls.encryption import MAX_PIECES, MAX_WAITING, WAIT_NS
+from tests.batches import SIZES, in_batches, told
 from tests.fake_kernel import FakeKernel, FakeSocket, attributes
 from tests.fake_tls import End, FakeSession, shake_hands
 
@@ -137,6 +139,28 @@ def test_memory_is_told_by_lengths(serving: bool, version: ssl.TLSVersion) -> No
     session.free()
     socket.close()
     balanced(kernel)
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("joined", [True, False])
+@pytest.mark.parametrize("waiting", [0, encryption.MAX_WAITING])
+def test_it_is_all_the_same_how_many_records_come_at_once(
+    size: int, joined: bool, waiting: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where what tells the socket comes together with an exchange that could not wait for it."""
+    monkeypatch.setattr(encryption, "MAX_WAITING", waiting)
+    kernel = FakeKernel()
+    socket = kernel.accept(pid=100, joined=joined)
+    client, server = shake_hands()[:2] if joined else handshake_over(None, socket)
+    session = FakeSession(kernel, pid=100, joined=joined)
+    for _ in range(4):
+        exchange_in_memory(kernel, session, socket, server, client, serving=True)
+    kernel.wait()
+    session.free()
+    socket.close()
+    kernel.finish()
+
+    assert told(in_batches(kernel.records, size)[0]) == told(kernel.spans())
 
 
 def test_memory_of_a_connection_that_was_open_before() -> None:

@@ -133,7 +133,7 @@ class Conversation:
             if response.body_size >= 0:
                 found.append(("http.response.body.size", response.body_size))
             found.append(("otelbpf.time_to_first_byte_ns", exchange.response_first_ns - exchange.request_first_ns))
-        if request.incomplete or request.version == "2" or (response is not None and response.incomplete):
+        if lacks_something(exchange):
             found += lacks(exchange)
         if error_type:
             found.append(("error.type", error_type))
@@ -218,7 +218,15 @@ def ends_of(exchange: Exchange, ends: Endpoints, default: str) -> Attributes:
 
 def is_unknown(message: Message, name: str) -> bool:
     """Whether a field may be there whose value was not seen (HTTP/2, joined midway)."""
-    return isinstance(message, StreamMessage) and (name in message.unknown or "" in message.unknown)
+    return name in message.unknown or "" in message.unknown
+
+
+def lacks_something(exchange: Exchange) -> bool:
+    """Whether `lacks` has anything to tell; nearly always not."""
+    request, response = exchange.request, exchange.response
+    if request.incomplete or request.unknown:
+        return True
+    return response is not None and bool(response.incomplete or response.unknown)
 
 
 def lacks(exchange: Exchange, *more: str) -> Attributes:
@@ -231,9 +239,8 @@ def lacks(exchange: Exchange, *more: str) -> Attributes:
     if response is not None and response.incomplete:
         found.append(("otelbpf.response.incomplete", response.incomplete.value))
     unknown = set(more)
-    if isinstance(request, StreamMessage):
-        unknown.update(name or "*" for name in request.unknown)
-    if isinstance(response, StreamMessage):
+    unknown.update(name or "*" for name in request.unknown)
+    if response is not None:
         unknown.update(name or "*" for name in response.unknown)
     if unknown:
         found.append(("otelbpf.unknown", tuple(sorted(unknown))))

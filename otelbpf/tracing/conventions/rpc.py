@@ -12,6 +12,7 @@ given, and `otelbpf.unknown` names it.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 import msgspec
 
@@ -26,6 +27,7 @@ from otelbpf.tracing.conventions.http import (
     ends_of,
     is_unknown,
     lacks,
+    lacks_something,
     named,
     path_and_query,
 )
@@ -65,6 +67,10 @@ STATUSES = (
     "UNAUTHENTICATED",
 )
 """By number: https://github.com/grpc/grpc/blob/master/doc/statuscodes.md"""
+_BY_NUMBER = {text: name for number, name in enumerate(STATUSES) for text in (str(number), f"{number:02}")}
+"""As trailers write it."""
+_LONGEST_KEPT = 256
+"""Longer targets are taken apart each time: no method has one, and what a stranger sends is to take no memory."""
 
 _SERVER_ERRORS = frozenset((UNKNOWN, DEADLINE_EXCEEDED, UNIMPLEMENTED, "INTERNAL", UNAVAILABLE, "DATA_LOSS"))
 """Those that are an error to the server too; to a client all but OK are."""
@@ -105,6 +111,10 @@ _SLACK_NS = 50_000_000
 read: at most this, and a quarter of what was allowed."""
 
 
+# Python 3.11 takes ten times as long for a member of an enum as for a name.
+_SERVER, _UNSET = Kind.SERVER, Status.UNSET
+
+
 class Call(msgspec.Struct, frozen=True, gc=False):
     """What makes a span of an exchange that of a call."""
 
@@ -132,26 +142,29 @@ def read(exchange: Exchange, kind: Kind) -> Call | None:
     code = _status_code(exchange, kind)
     method = _method_of(request)
     if not code:
-        status, error_type = (Status.ERROR, exchange.error) if exchange.error else (Status.UNSET, "")
-    elif code == OK or (kind is Kind.SERVER and code not in _SERVER_ERRORS):
-        status, error_type = Status.UNSET, ""
+        status, error_type = (Status.ERROR, exchange.error) if exchange.error else (_UNSET, "")
+    elif code == OK or (kind is _SERVER and code not in _SERVER_ERRORS):
+        status, error_type = _UNSET, ""
     else:
         status, error_type = Status.ERROR, code
     # A server that does not know a method says so.
     return Call(
-        OTHER_METHOD if method and kind is Kind.SERVER and code == UNIMPLEMENTED else method, code, status, error_type
+        OTHER_METHOD if method and kind is _SERVER and code == UNIMPLEMENTED else method, code, status, error_type
     )
 
 
 class Calls:
     """The attributes of one connection's calls."""
 
-    __slots__ = ("_endpoints", "_named", "_secured", "_shaping", "_shared")
+    __slots__ = ("_endpoints", "_headers", "_named", "_secured", "_seen", "_shaping", "_shared")
 
     def __init__(
         self, endpoints: Endpoints, named: NamedHeaders = NO_HEADERS, *, secured: tuple[Attribute, ...] = ()
     ) -> None:
         """`secured`: what is told of TLS, where the messages went through it."""
+        # What the last call's shared attributes were made of.
+        self._headers: dict[str, str] | None = None
+        self._seen: tuple[bool, str, frozenset[str]] | None = None
         self._endpoints = endpoints
         self._secured = secured
         self._named = named
@@ -170,16 +183,18 @@ class Calls:
                 found.append(("rpc.method_original", _method_of(request)))
         if call.code:
             found.append(("rpc.response.status_code", call.code))
-        found += _side("request", request)
+        _measure(found, request, _OF_REQUEST)
         if response is not None:
             if response.status != 200 and response.status:
                 found.append(("http.response.status_code", response.status))
-            found += _side("response", response)
+            _measure(found, response, _OF_RESPONSE)
             found.append(("otelbpf.time_to_first_byte_ns", exchange.response_first_ns - exchange.request_first_ns))
         if exchange.error and exchange.error != call.error_type:
             found.append(("otelbpf.reset", exchange.error))
-        untold = response is not None and not call.code and not exchange.error and response.status in (0, 200)
-        found += lacks(exchange, "grpc-status") if untold else lacks(exchange)
+        if not call.code and response is not None and not exchange.error and response.status in (0, 200):
+            found += lacks(exchange, "grpc-status")
+        elif lacks_something(exchange):
+            found += lacks(exchange)
         if call.error_type:
             found.append(("error.type", call.error_type))
         if self._named is not NO_HEADERS:
@@ -192,6 +207,11 @@ class Calls:
     def _share(self, exchange: Exchange) -> AttributeSet:
         request = exchange.request
         headers = request.headers
+        seen = (exchange.serving, request.version, request.unknown)
+        if headers is self._headers and seen == self._seen:
+            return self._shared
+        # Kept here, so that no other can take its place: the same object is the same fields.
+        self._headers, self._seen = headers, seen
         shaping: list[object] = [
             exchange.serving,
             request.version,
@@ -214,17 +234,28 @@ class Calls:
 _SHAPING = (":scheme", "host", "user-agent", "forwarded", "x-forwarded-for")
 
 
-def _method_of(request: Message) -> str:
-    return path_and_query(request.target)[0].removeprefix("/")
+_OF_REQUEST = ("otelbpf.rpc.request.messages", "http.request.body.size")
+_OF_RESPONSE = ("otelbpf.rpc.response.messages", "http.response.body.size")
 
 
-def _side(name: str, message: Message) -> Attributes:
-    found: Attributes = []
+def _measure(found: Attributes, message: Message, names: tuple[str, str]) -> None:
+    """How many messages, and how many bytes."""
     if isinstance(message, StreamMessage) and message.parts >= 0:
-        found.append((f"otelbpf.rpc.{name}.messages", message.parts))
+        found.append((names[0], message.parts))
     if message.body_size >= 0:
-        found.append((f"http.{name}.body.size", message.body_size))
-    return found
+        found.append((names[1], message.body_size))
+
+
+def _method_of(request: Message) -> str:
+    target = request.target
+    return _remembered_method(target) if len(target) <= _LONGEST_KEPT else _method(target)
+
+
+def _method(target: str) -> str:
+    return path_and_query(target)[0].removeprefix("/")
+
+
+_remembered_method = lru_cache(4096)(_method)
 
 
 def _status_code(exchange: Exchange, kind: Kind) -> str:
@@ -232,12 +263,11 @@ def _status_code(exchange: Exchange, kind: Kind) -> str:
     if response is not None:
         number = _trailers(response).get("grpc-status") or response.headers.get("grpc-status")
         if number is not None:
-            known = number.isascii() and number.isdigit() and len(number) < 3 and int(number) < len(STATUSES)
-            return STATUSES[int(number)] if known else UNKNOWN
+            return _BY_NUMBER.get(number, UNKNOWN)
     if exchange.error:
         code = _OF_RESET.get(exchange.error, "")
         return DEADLINE_EXCEEDED if code == CANCELLED and _deadline_passed(exchange) else code
-    if response is None or kind is Kind.SERVER or response.status in (0, 200):
+    if response is None or kind is _SERVER or response.status in (0, 200):
         return ""
     return _OF_HTTP.get(response.status, UNKNOWN)
 

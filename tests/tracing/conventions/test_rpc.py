@@ -243,3 +243,39 @@ def test_named_headers_are_metadata() -> None:
     assert attributes["rpc.request.metadata.x-tenant"] == ("a",)
     assert attributes["rpc.request.metadata.authorization"] == ("REDACTED",)
     assert attributes["rpc.response.metadata.x-shard"] == ("c",)
+
+
+def test_what_calls_share_follows_what_it_is_made_of() -> None:
+    """One connection: the same object of fields, then others, an unknown authority, another version, the other end."""
+    connection = rpc.Calls(ENDS)
+    other = GRPC | {"host": "elsewhere:9", "user-agent": "grpc-java/1"}
+    unknown = call()
+    unknown.request.unknown = frozenset((":authority",))
+    older = call()
+    older.request.version = "1.1"
+    for exchange in (call(), call(), call(headers=other), call(), unknown, call(), older, call(), call(serving=False)):
+        found = rpc.read(exchange, Kind.SERVER if exchange.serving else Kind.CLIENT)
+        assert found is not None
+        alone = rpc.Calls(ENDS).describe(exchange, found, Redactor())[1].attributes
+        assert connection.describe(exchange, found, Redactor())[1].attributes == alone
+
+
+def test_calls_with_the_same_fields_share_one_object() -> None:
+    """So that it is encoded once."""
+    connection = rpc.Calls(ENDS)
+    sets = []
+    for headers in (GRPC, GRPC, dict(GRPC)):
+        exchange = call(headers=headers)
+        found = rpc.read(exchange, Kind.SERVER)
+        assert found is not None
+        sets.append(connection.describe(exchange, found, Redactor())[1])
+    assert sets[0] is sets[1] is sets[2]
+
+
+@pytest.mark.parametrize(
+    ("number", "name"),
+    [("00", "OK"), ("05", "NOT_FOUND"), ("17", "UNKNOWN"), ("005", "UNKNOWN"), ("\u0665", "UNKNOWN")],
+)
+def test_a_status_is_a_number_of_two_digits_at_most(number: str, name: str) -> None:
+    """Whatever else a peer sends there is a status that nobody knows."""
+    assert described(call(trailers={"grpc-status": number}))[1]["rpc.response.status_code"] == name
