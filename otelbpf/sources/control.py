@@ -33,6 +33,8 @@ SETTINGS_FIELDS: Final = (
     ("more_limit", "I"),
     ("wake_bytes", "I"),
     ("command_generation", "I"),
+    ("holding", "I"),
+    ("reserved", "I"),
 )
 COMMAND_FIELDS: Final = (
     ("epoch_ns", "Q"),

@@ -87,6 +87,7 @@ class LiveSource:
         self._stopping = False
         self._closed = False
         self._generation = 0
+        self._holding: bool | None = None
         self._commanded = False
         self._losses = b""
         self._reported_ns = 0
@@ -134,6 +135,7 @@ class LiveSource:
         if not keep_privileges:
             drop_privileges()
         # Until now the probes saw no settings, and so did nothing.
+        self._holding = False
         self._write_settings()
 
     @property
@@ -245,11 +247,18 @@ class LiveSource:
         self.tls_refused = self._attachment.refused
         if self.tls_refused:
             return None
-        targets = Targets(self._attachment.programs, self._uprober.attach, self._uprober.release)
+        targets = Targets(self._attachment.programs, self._uprober.attach, self._uprober.release, hold=self._hold)
         targets.look_at_all()
         if not targets.attached:
             self.tls_refused = targets.failure
         return targets
+
+    def _hold(self, holding: bool) -> None:
+        """Let no session begin midway while a library's functions get their probes one after the other: what is read
+        would be told without what is written. Before the start there is nothing to hold."""
+        if self._holding is not None:
+            self._holding = holding
+            self._write_settings()
 
     def _let_go_of_targets(self) -> None:
         if self._uprober is not None:
@@ -303,7 +312,7 @@ class LiveSource:
             self._write_settings()
 
     def _write_settings(self) -> None:
-        maps.update(self._maps["settings"], _FIRST, SETTINGS.pack(*self._settings, self._generation))
+        maps.update(self._maps["settings"], _FIRST, SETTINGS.pack(*self._settings, self._generation, bool(self._holding), 0))
 
     def _clock_record(self) -> bytes:
         """The pair of readings that lie closest together."""

@@ -16,13 +16,16 @@ _BUSY: Final = 1 << 31
 _DISCARDED: Final = 1 << 30
 _LENGTH: Final = _DISCARDED - 1
 _HEADER_BYTES: Final = 8
-_LONGEST_BYTES: Final = 4 * _PAGE
-"""More than any record: a data record has at most 8 KiB (CHUNK in probes/include/work.h) behind its header."""
-_header = struct.Struct("<I").unpack_from
+_LONGEST_BYTES: Final = 20 * _PAGE
+"""More than any record: the plain text of TLS has at most 64 KiB (PLAIN_HUGE in probes/include/tls.h) in one."""
+_header = struct.Struct("<I8xI").unpack_from
+"""The ring's, and the first of the record's own (struct record_header), with its size."""
 
 
 class Ring:
-    """Reads the ring buffer behind `descriptor`, `size` bytes."""
+    """Reads the ring buffer behind `descriptor`, `size` bytes.
+
+    A record may have reserved more than it uses. What lies there are other records of before, and not handed out."""
 
     def __init__(self, descriptor: int, size: int) -> None:
         self._size = size
@@ -41,13 +44,13 @@ class Ring:
         records: list[bytes] = []
         while position < end and len(records) < limit:
             at = position & mask
-            (length,) = _header(data, at)
+            length, used = _header(data, at)
             if length & _BUSY:
                 break
             size = length & _LENGTH
             if not length & _DISCARDED:
                 at += _PAGE + _HEADER_BYTES
-                records.append(mapped[at : at + size])
+                records.append(mapped[at : at + (used if used < size else size)])
             position += (size + _HEADER_BYTES + 7) & ~7
         self._read_position[0] = position
         return records

@@ -1,8 +1,9 @@
 """Which files get uprobes: the TLS libraries that processes have mapped, and programs that carry one within them.
 
 A file is looked at once, told by device and inode as /proc/PID/maps has them, and reached through the process that
-has it mapped: so libraries in containers, and those replaced on disk meanwhile, are the very ones at work. Its probes
-go when no process has it mapped any more.
+has it mapped: so libraries in containers, and those replaced on disk meanwhile, are the very ones at work. Containers
+of one image have one inode, whatever their maps say (sources.inodes); its probes are made once, and go when no process
+has it mapped any more.
 """
 
 from __future__ import annotations
@@ -10,13 +11,14 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Final, Protocol
+from typing import BinaryIO, Final, Protocol
 
 import msgspec
 
 from otelbpf.sources.elf import Program
+from otelbpf.sources.inodes import inode_of
 from otelbpf.sources.processes import PROC
 
 
@@ -65,7 +67,10 @@ _USUAL: Final = (
     "/usr/local/bin/node",
 )
 """Attached whether a process has them mapped or not: then nothing of a program that starts later is missed."""
-_MAX_FILES: Final = 1024
+_BIRTHS: Final = ("SSL_new", "gnutls_init")
+"""Hooked last: of a session that was seen to begin nothing may be missed."""
+_MAX_FILES: Final = 16384
+_MAX_ATTACHED: Final = 1024
 _MAX_BUILDS: Final = 256
 _MAX_PROCESSES: Final = 65536
 
@@ -79,12 +84,22 @@ class Attach(Protocol):
     def __call__(self, program: int, file: int, offset: int, *, at_return: bool) -> int: ...
 
 
-class _File:
-    __slots__ = ("events", "pids", "stays")
+class _Inode:
+    __slots__ = ("events", "files")
 
-    def __init__(self, events: list[int], *, stays: bool) -> None:
+    def __init__(self, events: list[int]) -> None:
         self.events = events
-        """Its uprobes; none where the file carries no library."""
+        """Its uprobes."""
+        self.files = 0
+        """How many files are known that have this inode."""
+
+
+class _File:
+    __slots__ = ("inode", "pids", "stays")
+
+    def __init__(self, inode: Hashable, *, stays: bool) -> None:
+        self.inode = inode
+        """None where the file carries no library, or cannot be reached."""
         self.pids: set[int] = set()
         self.stays = stays
 
@@ -98,15 +113,19 @@ class Targets:
         attach: Attach,
         release: Callable[[int], None],
         *,
+        hold: Callable[[bool], None] = lambda _: None,
         proc: Path = PROC,
         usual: Iterable[str] = _USUAL,
     ) -> None:
-        """`programs`: descriptors by name. `release` takes away what `attach` made."""
+        """`programs`: descriptors by name. `release` takes away what `attach` made. `hold` is told when only a part
+        of a library's functions has probes, and when all of them have."""
         self._programs = programs
         self._attach = attach
         self._release = release
+        self._hold = hold
         self._proc = proc
         self._files: dict[FileKey, _File] = {}
+        self._inodes: dict[Hashable, _Inode] = {}  # those with uprobes
         self._known: dict[int, bool] = {}  # pid: whether it has a library
         self._offsets: dict[str, dict[str, int]] = {}  # by build id
         self.failure = ""
@@ -116,12 +135,12 @@ class Targets:
                 status = os.stat(path)
                 device = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}"
                 if (device, status.st_ino) not in self._files:
-                    self._files[device, status.st_ino] = _File(self._open_and_attach([path], None), stays=True)
+                    self._files[device, status.st_ino] = _File(self._open_and_attach([path], 0), stays=True)
 
     @property
     def attached(self) -> int:
-        """Files with uprobes."""
-        return sum(bool(file.events) for file in self._files.values())
+        """Inodes with uprobes."""
+        return len(self._inodes)
 
     def readable(self, pid: int) -> bool:
         """Whether a library was found in that process."""
@@ -135,9 +154,9 @@ class Targets:
 
     def look(self, pid: int) -> bool:
         """Attach to the libraries a process has mapped now; whether it has any."""
-        found = False
         if len(self._known) > _MAX_PROCESSES:
             self.tidy()
+        mapped: set[FileKey] = set()
         for key, places in self._mapped(pid):
             file = self._files.get(key)
             if file is None:
@@ -145,9 +164,12 @@ class Targets:
                     continue
                 file = self._files[key] = _File(self._open_and_attach(places, key[1]), stays=False)
             file.pids.add(pid)
-            found = found or bool(file.events)
-        self._known[pid] = found
-        return found
+            mapped.add(key)
+        for key, file in self._files.items():
+            if key not in mapped:
+                file.pids.discard(pid)  # it runs another program now, or is another process with that number
+        self._known[pid] = any(self._files[key].inode is not None for key in mapped)
+        return self._known[pid]
 
     def look_again(self) -> None:
         """At the processes in which nothing was found: they may have loaded a library since."""
@@ -162,14 +184,15 @@ class Targets:
         for key, file in list(self._files.items()):
             file.pids -= ended
             if not file.pids and not file.stays:
-                self._let_go(file.events)
                 del self._files[key]
+                self._forget(file.inode)
 
     def close(self) -> None:
         """Take every uprobe away."""
-        for file in self._files.values():
-            self._let_go(file.events)
+        for inode in self._inodes.values():
+            self._let_go(inode.events)
         self._files = {}
+        self._inodes = {}
 
     def _mapped(self, pid: int) -> Iterator[tuple[FileKey, list[str]]]:
         """The files of a process that may carry a library, and the paths by which they can be reached."""
@@ -187,20 +210,34 @@ class Targets:
             if key in seen or not (path == executable or _NAMED_SO.match(path.rpartition("/")[2])):
                 continue
             seen.add(key)
+            # The first is the very file; the second may be another by now, and wants a look.
             yield key, [f"{folder}/map_files/{start}-{end}", f"{folder}/root{path}"]
 
-    def _open_and_attach(self, places: Iterable[str], inode: int | None) -> list[int]:
+    def _open_and_attach(self, places: Sequence[str], number: int) -> Hashable:
+        """The inode that has probes now; None where there is nothing to attach to. `number`: that of the file, which
+        the last place must have, if it is known."""
         for place in places:
             try:
                 with open(place, "rb") as file:
-                    if inode is not None and os.fstat(file.fileno()).st_ino != inode:
-                        continue  # another file has that name by now
-                    return self._attach_all(file.fileno(), self._find(Program(file)))
+                    if number and place == places[-1] and os.fstat(file.fileno()).st_ino != number:
+                        continue
+                    return self._attach_once(file)
             except ValueError:
-                return []
+                return None
             except OSError as error:
                 self.failure = f"{place}: {error.strerror}"
-        return []
+        return None
+
+    def _attach_once(self, file: BinaryIO) -> Hashable:
+        inode = inode_of(file.fileno())
+        known = self._inodes.get(inode)
+        if known is None:
+            offsets = self._find(Program(file)) if len(self._inodes) < _MAX_ATTACHED else {}
+            if not offsets:
+                return None
+            known = self._inodes[inode] = _Inode(self._attach_all(file.fileno(), offsets))
+        known.files += 1
+        return inode
 
     def _find(self, program: Program) -> dict[str, int]:
         build_id = program.build_id
@@ -217,20 +254,36 @@ class Targets:
 
     def _attach_all(self, file: int, offsets: Mapping[str, int]) -> list[int]:
         events: list[int] = []
+        self._hold(True)
         try:
-            # Returns first, so that no call is noted whose return is not awaited.
-            for name, offset in offsets.items():
-                if HOOKS[name].leaving:
-                    events.append(self._attach(self._programs[HOOKS[name].leaving], file, offset, at_return=True))
-            for name, offset in offsets.items():
-                if HOOKS[name].entry:
-                    events.append(self._attach(self._programs[HOOKS[name].entry], file, offset, at_return=False))
+            for name, program, at_return in _in_order(offsets):
+                events.append(self._attach(self._programs[program], file, offsets[name], at_return=at_return))
         except OSError:
             self._let_go(events)
             raise
+        finally:
+            self._hold(False)
         return events
+
+    def _forget(self, inode: Hashable) -> None:
+        """One file less that has this inode."""
+        known = self._inodes.get(inode)
+        if known is not None:
+            known.files -= 1
+            if not known.files:
+                del self._inodes[inode]
+                self._let_go(known.events)
 
     def _let_go(self, events: list[int]) -> None:
         for event in events:
             self._release(event)
         events.clear()
+
+
+def _in_order(names: Iterable[str]) -> Iterator[tuple[str, str, bool]]:
+    """Function, program and whether it is for the return. Returns first, so that no call is noted whose return is not
+    awaited; what makes sessions last."""
+    for births in (False, True):
+        chosen = [name for name in names if (name in _BIRTHS) is births]
+        yield from ((name, HOOKS[name].leaving, True) for name in chosen if HOOKS[name].leaving)
+        yield from ((name, HOOKS[name].entry, False) for name in chosen if HOOKS[name].entry)

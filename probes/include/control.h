@@ -12,6 +12,8 @@ struct settings {
 	u32 more_limit;	/* bytes copied of a call on a socket that pipelines */
 	u32 wake_bytes;	/* a CPU wakes the reader after writing so many */
 	u32 command_generation;	/* grows when `commands` got entries */
+	u32 holding;	/* a TLS library has probes at a part of its functions: of whom we know nothing, we learn nothing */
+	u32 reserved;
 };
 
 enum mode {

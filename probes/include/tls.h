@@ -21,6 +21,8 @@ static inline void tell_library_call(struct tls_call *call, s64 count)
 		return;
 	entry = tls_sessions.lookup(&key);
 	if (!entry) {
+		if (to->holding)
+			return;
 		begin_session(&key, FLAG_JOINED, to);
 		entry = tls_sessions.lookup(&key);
 		if (!entry)

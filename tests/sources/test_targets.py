@@ -31,6 +31,11 @@ class Uprobes:
     def __init__(self) -> None:
         self.attached: list[tuple[int, int, int, bool]] = []
         self.refuses = False
+        self.held: list[bool] = []
+
+    def hold(self, holding: bool) -> None:
+        self.held.append(holding)
+        self.attached_when_held = len(self.attached)
 
     def attach(self, program: int, file: int, offset: int, *, at_return: bool) -> int:
         if self.refuses:
@@ -46,14 +51,14 @@ class Proc:
         self.folder = folder
         folder.mkdir()
 
-    def start(self, pid: int, executable: Path, *libraries: Path, inode: int = 0) -> None:
+    def start(self, pid: int, executable: Path, *libraries: Path, inode: int = 0, device: str = "08:01") -> None:
         place = self.folder / str(pid)
         (place / "root").mkdir(parents=True)
         (place / "exe").symlink_to(executable)
         lines = []
         for number, path in enumerate((executable, *libraries)):
             at = f"{0x400000 + number * 0x10000:08x}-{0x401000 + number * 0x10000:08x}"
-            lines.append(f"{at} r-xp 00001000 08:01 {inode or path.stat().st_ino} {path}\n")
+            lines.append(f"{at} r-xp 00001000 {device} {inode or path.stat().st_ino} {path}\n")
             (place / "root" / path.relative_to("/").parent).mkdir(parents=True, exist_ok=True)
             (place / "root" / path.relative_to("/")).symlink_to(path)
         (place / "maps").write_text("".join(lines) + "7ffc0000-7ffd0000 r-xp 00000000 00:00 0 [vdso]\n")
@@ -80,7 +85,9 @@ def proc(tmp_path: Path) -> Proc:
 def make(uprobes: Uprobes, proc: Proc, *usual: Path) -> Targets:
     names = {name for hook in HOOKS.values() for name in (hook.entry, hook.leaving) if name}
     programs = {name: number for number, name in enumerate(sorted(names))}
-    return Targets(programs, uprobes.attach, os.close, proc=proc.folder, usual=map(str, usual))
+    return Targets(
+        programs, uprobes.attach, os.close, hold=uprobes.hold, proc=proc.folder, usual=map(str, usual)
+    )
 
 
 def test_a_library_is_attached_once_and_let_go_with_its_last_process(plain: Path, library: Path, proc: Proc) -> None:
@@ -94,7 +101,7 @@ def test_a_library_is_attached_once_and_let_go_with_its_last_process(plain: Path
     offsets = {offset for _, inode, offset, _ in uprobes.attached if inode == library.stat().st_ino}
     assert len(uprobes.attached) == 5
     assert len(offsets) == 3
-    assert [at_return for *_, at_return in uprobes.attached] == [True, True, True, False, False]
+    assert [at_return for *_, at_return in uprobes.attached] == [True, True, False, False, True]
     assert (targets.attached, targets.readable(10), targets.readable(11)) == (1, True, True)
     proc.end(10)
     targets.tidy()
@@ -102,6 +109,70 @@ def test_a_library_is_attached_once_and_let_go_with_its_last_process(plain: Path
     proc.end(11)
     targets.tidy()
     assert targets.attached == 0
+
+
+def test_one_inode_under_the_numbers_of_two_mounts(plain: Path, library: Path, proc: Proc) -> None:
+    """Containers of one image: each overlay has a device of its own."""
+    uprobes = Uprobes()
+    proc.start(10, plain, library, device="00:28")
+    proc.start(11, plain, library, device="00:29")
+    targets = make(uprobes, proc)
+    targets.look_at_all()
+
+    assert (targets.attached, len(uprobes.attached)) == (1, 5)
+    assert (targets.readable(10), targets.readable(11)) == (True, True)
+    proc.end(10)
+    targets.tidy()
+    assert targets.attached == 1
+    proc.end(11)
+    targets.tidy()
+    assert targets.attached == 0
+
+
+def test_a_library_is_let_go_when_its_process_runs_another_program(plain: Path, library: Path, proc: Proc) -> None:
+    """Its number lives on."""
+    targets = make(Uprobes(), proc)
+    proc.start(10, plain, library)
+    assert targets.look(10)
+    proc.end(10)
+    proc.start(10, plain)
+    assert not targets.look(10)
+    targets.tidy()
+
+    assert targets.attached == 0
+
+
+def test_while_a_library_has_probes_in_part_it_is_said(plain: Path, library: Path, proc: Proc) -> None:
+    """Before the first and behind the last of them; also where they are refused."""
+    uprobes = Uprobes()
+    proc.start(10, plain, library)
+    targets = make(uprobes, proc)
+    targets.look(10)
+    assert uprobes.held == [True, False]
+    assert uprobes.attached_when_held == 5
+    targets.look(10)
+    assert uprobes.held == [True, False]
+    targets.close()
+    uprobes.refuses = True
+    targets.look(10)
+    assert len(uprobes.held) % 2 == 0
+    assert uprobes.held[-1] is False
+
+
+def test_sessions_are_born_last(plain: Path, tmp_path: Path, proc: Proc) -> None:
+    """Of a session whose begin is seen, every byte must be."""
+    names = ("gnutls_init", "gnutls_record_recv", "gnutls_record_send", "gnutls_deinit")
+    text = " ".join(f"int {name}(void) {{ return {number}; }}" for number, name in enumerate(names))
+    library = compiled(tmp_path / "libgnutls.so.30", text, "-shared", "-fPIC")
+    with open(library, "rb") as file:
+        births = Program(file).offsets(["gnutls_init"])["gnutls_init"]
+    uprobes = Uprobes()
+    proc.start(10, plain, library)
+    targets = make(uprobes, proc)
+    targets.look(10)
+
+    assert [offset == births for *_, offset, _ in uprobes.attached] == [False] * 5 + [True] * 2
+    targets.close()
 
 
 def test_a_program_that_carries_the_library_within_it(plain: Path, tmp_path: Path, proc: Proc) -> None:
