@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import pytest
 
-from integration.harness import expect, servers, truth
+from integration.harness import balance, expect, proxied, servers
 from integration.harness.clients import ask
 from integration.harness.collector import Collector
 from integration.harness.plan import base_url
-from integration.harness.truth import Expected, replace
+from integration.harness.secured import certificate, start_secured
 
 COUNT = 61
 
@@ -24,47 +23,28 @@ def test_four_spans_a_request(proxy: str, tier: str, folder: Path, run: str) -> 
     with Collector(folder, tier=tier, ports=[front.port, upstream.port]) as collector, upstream, front:
         plan = expect.file_plan(run, base_url("v4", front.port), COUNT, agent="go", kinds=("proxy", "files"))
         asked = ask("go", plan, folder)
-    expected: list[Expected] = []
-    for request in plan:
-        answer = asked.answers[request.id]
-        # Apache does not add its header to its own error pages.
-        (pid, address, port), *behind = expect.hops(answer.peer) or expect.hops("- 127.0.0.1 0")
-        pids = front.pids() if pid is None else frozenset([pid])
-        inner = expect.server_span(front, request, answer, pids=pids, client=address, client_port=port or None)
-        expected += [expect.client_span(asked, request, answer, local=(address, port) if port else None), inner]
-        if not urlsplit(request.url).path.startswith("/p/"):
-            continue
-        # The proxy keeps the Host of the request, so that is the server which both further spans name.
-        backend_pid, _, backend_port = behind[0] if behind else (None, "", None)
-        assert backend_pid in (None, upstream.running.pid)
-        onward = replace(
-            inner,
-            kind="CLIENT",
-            peer_address="127.0.0.1",
-            peer_port=upstream.port,
-            local=("127.0.0.1", backend_port) if backend_port else None,
-        )
-        last = replace(
-            inner,
-            pids=upstream.pids(),
-            service=upstream.service,
-            peer_port=backend_port,
-            local=("127.0.0.1", upstream.port),
-            client_address="" if proxy == "nginx" else address,
-        )
-        expected += [onward, last]
+        expected = proxied.spans_expected(asked, front, upstream, names_client=proxy != "nginx")
+    proxied.assert_equal(expected, collector.spans(), (front.port, upstream.port), exact_sends=tier == "kprobe")
+
+
+@pytest.mark.parametrize("behind", ["plain text", "TLS"])
+def test_a_proxy_that_ends_tls(behind: str, tier: str, folder: Path, run: str) -> None:
+    """haproxy: what it decrypts goes on in plain text, or encrypted again, over a connection of its own."""
+    secured = behind == "TLS"
+    upstream = start_secured("gunicorn-gthread", folder) if secured else servers.start("go", folder)
+    front = start_secured("haproxy-tls" if secured else "haproxy", folder, upstream=upstream.port)
+    with Collector(folder, tls=True, tier=tier, ports=[front.port, upstream.port]) as collector, upstream, front:
+        base = base_url("v4", front.port, scheme="https")
+        plan = expect.file_plan(run, base, COUNT, agent="requests", kinds=("proxy",))
+        asked = ask("requests", plan, folder, environment=certificate(folder).trust)
+        schemes = ("https", "https" if secured else "http")
+        expected = proxied.spans_expected(asked, front, upstream, names_client=False, schemes=schemes)
     spans = collector.spans()
-    by_hop = {
-        port: [s for s in spans if server_end(s.kind, s.attributes) == port] for port in (front.port, upstream.port)
+    proxied.assert_equal(expected, spans, (front.port, upstream.port))
+    assert {span.attributes.get("otelbpf.tls.evidence") for span in spans} == {
+        "nested_call",
+        *([] if secured else [None]),
     }
-    assert sum(map(len, by_hop.values())) == len(spans)
-    for port, of_hop in by_hop.items():
-        wanted = [
-            one for one in expected if (one.peer_port if one.kind == "CLIENT" else one.local and one.local[1]) == port
-        ]
-        truth.assert_equal(wanted, of_hop, exact_sends=tier == "kprobe")
-
-
-def server_end(kind: str, attributes: dict[str, int]) -> int:
-    """The port of a connection's server."""
-    return attributes["network.peer.port" if kind == "CLIENT" else "network.local.port"]
+    sheet = balance.parse(collector.stderr())
+    sheet.assert_balanced()
+    assert sheet.lost == {}

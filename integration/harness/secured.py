@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import ssl
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import msgspec
@@ -42,37 +43,88 @@ def certificate(folder: Path) -> Certificate:
 
 
 def start_secured(
-    name: str, folder: Path, *, version: str = "", http2: bool = False, environment: Mapping[str, str] | None = None
+    name: str,
+    folder: Path,
+    *,
+    version: str = "",
+    http2: bool = False,
+    upstream: int = 0,
+    environment: Mapping[str, str] | None = None,
+    directives: str = "",
 ) -> servers.Server:
-    """Start a server that speaks TLS, of one `version` or as it likes, and wait until it answers."""
+    """Start a server that speaks TLS, of one `version` or as it likes, and wait until it answers. /p/ of a proxying one
+    leads to port `upstream`, and haproxy-tls takes TLS there too; `directives` are more of nginx's or Apache's."""
     port = free_port()
     home = folder / name
     home.mkdir()
     identity = certificate(folder)
-    files = (str(identity.file), str(identity.key))
-    if name == "nginx":
-        place = home / "files"
-        place.mkdir()
-        for file, size in servers.FILES.items():
-            (place / file).write_bytes(b"f" * size)
-        argv = servers.nginx(home, port, port, listen="ssl http2" if http2 else "ssl")
-        config = Path(argv[2])
-        secured = f"ssl_certificate {files[0]}; ssl_certificate_key {files[1]};"
-        secured += f" ssl_protocols TLSv{version};" if version else ""
-        text = config.read_text()
-        config.write_text(text.replace("    location / {", f"    {secured}\n    location / {{", 1))
+    if name in servers.FILE_SERVERS:
+        argv = servers.FILE_SERVERS[name](home, port, upstream or port)
+        servers.lay_files(home)
+        secure = _SECURED[name]
+        secure(Path(argv[-3 if name == "nginx" else -1]), identity, version, http2, directives)
+    elif name.startswith("haproxy"):
+        argv = _haproxy(home, port, upstream, identity, onward="ssl verify none" if name == "haproxy-tls" else "")
     else:
-        argv = servers.APPS[name](port)
-        if name.startswith("gunicorn"):
-            argv = [*argv[:-1], f"--certfile={files[0]}", f"--keyfile={files[1]}", argv[-1]]
-        else:
-            argv += files
+        argv = _app(name, port, identity)
     named = {"OTEL_SERVICE_NAME": f"test-{name}", **limited(home, version), **(environment or {})}
     running = Running(argv, folder=home, name=name, environment=named)
-    context = ssl.create_default_context(cafile=files[0])
+    context = ssl.create_default_context(cafile=identity.file)
     wait_for(f"{name} to serve port {port}", lambda: _answers(running, port, context), within_seconds=30)
     service = "nginx" if name == "nginx" else f"test-{name}"
-    return servers.Server(name=name, port=port, service=service, running=running, reads_query=name != "nginx")
+    return servers.Server(name=name, port=port, service=service, running=running, reads_query=name in servers.APPS)
+
+
+def _app(name: str, port: int, identity: Certificate) -> list[str | Path]:
+    """The command of a server that reads the workload's query."""
+    argv = servers.APPS[name](port)
+    if name.startswith("gunicorn") or name == "hypercorn":
+        return [*argv[:-1], f"--certfile={identity.file}", f"--keyfile={identity.key}", argv[-1]]
+    files = [identity.file, identity.key]
+    return [*argv[:-1], *files, argv[-1]] if name == "node-http2" else [*argv, *files]
+
+
+def _nginx(config: Path, identity: Certificate, version: str, http2: bool, more: str) -> None:
+    secured = f"ssl_certificate {identity.file}; ssl_certificate_key {identity.key}; {more}"
+    secured += f" ssl_protocols TLSv{version};" if version else ""
+    text = re.sub(r"(listen \S+ backlog=4096)", rf"\1 ssl{' http2' if http2 else ''}", config.read_text())
+    config.write_text(text.replace("    location / {", f"    {secured}\n    location / {{", 1))
+
+
+def _apache(config: Path, identity: Certificate, version: str, http2: bool, more: str) -> None:
+    modules = ("ssl", "http2") if http2 else ("ssl",)
+    lines = [f"LoadModule {name}_module /usr/lib/apache2/modules/mod_{name}.so" for name in modules]
+    lines += ["SSLEngine On", f"SSLCertificateFile {identity.file}", f"SSLCertificateKeyFile {identity.key}", more]
+    lines += [f"SSLProtocol -all +TLSv{version}"] if version else []
+    config.write_text("\n".join((config.read_text(), *lines)) + "\n")
+
+
+def _haproxy(home: Path, port: int, upstream: int, identity: Certificate, *, onward: str) -> list[str | Path]:
+    """Two threads, and kept connections to the upstream; `onward` are more words of its server's line."""
+    both = home / "both.pem"
+    both.write_text(identity.file.read_text() + identity.key.read_text())
+    config = home / "haproxy.cfg"
+    config.write_text(
+        f"""
+global
+  nbthread 2
+defaults
+  mode http
+  timeout connect 20s
+  timeout client 60s
+  timeout server 60s
+  http-reuse always
+listen front
+  bind 127.0.0.1:{port} ssl crt {both}
+  http-response set-header X-Peer "- %[src] %[src_port] %[res.hdr(x-peer)]"
+  http-request return status 200 if {{ path /ready }}
+  server behind 127.0.0.1:{upstream} {onward}
+"""
+    )
+    return [tool("haproxy", "haproxy", "/usr/sbin/haproxy"), "-db", "-f", config]
+
+
+_SECURED: dict[str, Callable[[Path, Certificate, str, bool, str], None]] = {"nginx": _nginx, "apache": _apache}
 
 
 def limited(home: Path, version: str) -> dict[str, str]:

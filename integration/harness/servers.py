@@ -46,13 +46,7 @@ def start(name: str, folder: Path, *, upstream: int = 0) -> Server:
     home = folder / name
     home.mkdir()
     if name in FILE_SERVERS:
-        files = home / "files"
-        files.mkdir()
-        for file, size in FILES.items():
-            (files / file).write_bytes(b"f" * size)
-        (files / "text").write_text(TEXT)
-        for path in (folder, home, files):
-            path.chmod(0o755)
+        lay_files(home)
         argv = FILE_SERVERS[name](home, port, upstream or port)
     else:
         argv = APPS[name](port)
@@ -61,6 +55,17 @@ def start(name: str, folder: Path, *, upstream: int = 0) -> Server:
     # nginx writes its process titles over its environment, so nobody can read what it was told there.
     service = "nginx" if name.startswith("nginx") else f"test-{name}"
     return Server(name=name, port=port, service=service, running=running, reads_query=name in APPS)
+
+
+def lay_files(home: Path) -> None:
+    """What a server of files serves."""
+    files = home / "files"
+    files.mkdir()
+    for file, size in FILES.items():
+        (files / file).write_bytes(b"f" * size)
+    (files / "text").write_text(TEXT)
+    for path in (home.parent, home, files):
+        path.chmod(0o755)
 
 
 def gunicorn(worker: str, *options: str) -> Callable[[int], list[str | Path]]:
@@ -74,7 +79,8 @@ def gunicorn(worker: str, *options: str) -> Callable[[int], list[str | Path]]:
 APPS: dict[str, Callable[[int], list[str | Path]]] = {
     "gunicorn-sync": gunicorn("sync"),
     "gunicorn-gthread": gunicorn("gthread", "--threads", "4", "--keep-alive", "60"),
-    "uvicorn": lambda port: [python(), "-m", "integration.programs.server_uvicorn", str(port)],
+    "uvicorn": lambda port: [python(), "-m", "integration.programs.server_uvicorn", str(port), "asyncio"],
+    "uvicorn-uvloop": lambda port: [python(), "-m", "integration.programs.server_uvicorn", str(port), "uvloop"],
     "node": lambda port: [tool("node", "nodejs"), SOURCES / "server.mjs", str(port)],
     "go": lambda port: [go_program("server.go"), str(port)],
     "java": lambda port: [

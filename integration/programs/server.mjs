@@ -1,11 +1,12 @@
-// The workload's server on node's http, https or http2, on IPv4 and IPv6. Usage: server.mjs PORT [CERTIFICATE KEY | 2]
+// The workload's server on node's http, https or http2, on IPv4 and IPv6. Usage: server.mjs PORT [CERTIFICATE KEY] [2]
 import { readFileSync } from "node:fs";
 import http from "node:http";
 import http2 from "node:http2";
 import https from "node:https";
 
 const port = Number(process.argv[2]);
-const [cert, key] = process.argv.length > 4 ? process.argv.slice(3).map((file) => readFileSync(file)) : [];
+const [cert, key] = process.argv.length > 4 ? process.argv.slice(3, 5).map((file) => readFileSync(file)) : [];
+const two = process.argv.at(-1) === "2";
 
 async function answer(request, response) {
   const wish = new URL(request.url, "http://host").searchParams;
@@ -32,8 +33,8 @@ async function answer(request, response) {
 }
 
 for (const host of ["127.0.0.1", "::1"]) {
-  const plain = process.argv[3] === "2" ? http2 : http;
-  const server = cert ? https.createServer({ cert, key }, answer) : plain.createServer(answer);
+  const secured = two ? http2.createSecureServer : https.createServer;
+  const server = cert ? secured({ cert, key, allowHTTP1: true }, answer) : (two ? http2 : http).createServer(answer);
   // Over TLS, Node 20 refuses a request whose body comes in a record of its own while the answer before drains
   // (HPE_PAUSED): so much room that it never has to.
   server.on("secureConnection", (socket) => (socket._writableState.highWaterMark = 1 << 24));

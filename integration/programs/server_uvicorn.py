@@ -1,4 +1,4 @@
-"""The workload's ASGI application under uvicorn, on IPv4 and IPv6. Usage: -m … PORT [CERTIFICATE KEY]"""
+"""The workload's ASGI application under uvicorn, on IPv4 and IPv6. Usage: -m … PORT LOOP [CERTIFICATE KEY]"""
 
 from __future__ import annotations
 
@@ -18,8 +18,14 @@ def listener(family: socket.AddressFamily, address: str) -> socket.socket:
 
 
 sockets = [listener(socket.AF_INET, "127.0.0.1"), listener(socket.AF_INET6, "::1")]
-certificate, key = sys.argv[2:4] if len(sys.argv) > 2 else (None, None)
+loop, (certificate, key) = sys.argv[2], sys.argv[3:5] if len(sys.argv) > 3 else (None, None)
 config = uvicorn.Config(
-    app, log_level="warning", lifespan="off", ssl_certfile=certificate, ssl_keyfile=key, timeout_keep_alive=60
+    app,
+    loop=loop,  # type: ignore[arg-type]
+    log_level="warning",
+    lifespan="off",
+    ssl_certfile=certificate,
+    ssl_keyfile=key,
+    timeout_keep_alive=60,
 )
 uvicorn.Server(config).run(sockets=sockets)

@@ -312,7 +312,9 @@ class LiveSource:
             self._write_settings()
 
     def _write_settings(self) -> None:
-        maps.update(self._maps["settings"], _FIRST, SETTINGS.pack(*self._settings, self._generation, bool(self._holding), 0))
+        maps.update(
+            self._maps["settings"], _FIRST, SETTINGS.pack(*self._settings, self._generation, bool(self._holding), 0)
+        )
 
     def _clock_record(self) -> bytes:
         """The pair of readings that lie closest together."""

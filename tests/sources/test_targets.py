@@ -85,9 +85,7 @@ def proc(tmp_path: Path) -> Proc:
 def make(uprobes: Uprobes, proc: Proc, *usual: Path) -> Targets:
     names = {name for hook in HOOKS.values() for name in (hook.entry, hook.leaving) if name}
     programs = {name: number for number, name in enumerate(sorted(names))}
-    return Targets(
-        programs, uprobes.attach, os.close, hold=uprobes.hold, proc=proc.folder, usual=map(str, usual)
-    )
+    return Targets(programs, uprobes.attach, os.close, hold=uprobes.hold, proc=proc.folder, usual=map(str, usual))
 
 
 def test_a_library_is_attached_once_and_let_go_with_its_last_process(plain: Path, library: Path, proc: Proc) -> None:
