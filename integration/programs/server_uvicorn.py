@@ -21,7 +21,7 @@ sockets = [listener(socket.AF_INET, "127.0.0.1"), listener(socket.AF_INET6, "::1
 loop, (certificate, key) = sys.argv[2], sys.argv[3:5] if len(sys.argv) > 3 else (None, None)
 config = uvicorn.Config(
     app,
-    loop=loop,  # type: ignore[arg-type]
+    loop=loop,
     log_level="warning",
     lifespan="off",
     ssl_certfile=certificate,
