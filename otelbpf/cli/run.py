@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 @click.command()
 @run_options
 def run(config_file: str | None, **options: Any) -> None:
-    """Trace this host: every HTTP/1 request of every process becomes a span. Needs root, or the capabilities that
-    `otelbpf doctor` names.
+    """Trace this host: every HTTP and gRPC request of every process becomes a span. Needs root, or the capabilities
+    that `otelbpf doctor` names.
 
     Without options all connections are traced. Spans go to the OTLP endpoint of the environment
     (OTEL_EXPORTER_OTLP_ENDPOINT), or to the terminal where none is set. A line on standard error that begins with
