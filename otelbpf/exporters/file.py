@@ -85,7 +85,8 @@ def open_file(path: str) -> FileSender:
     try:
         fd = os.open(path, flags, 0o644)
     except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        # Versions of Python differ in what they say of a NUL, the one thing that is no OSError.
+        reason = (error.strerror or str(error)) if isinstance(error, OSError) else "a path has no NUL"
         raise ExportError(f"cannot write spans to {path!r}: {reason}", _remedy(error, path)) from error
     os.set_blocking(fd, True)
     return FileSender(fd, owned=True)

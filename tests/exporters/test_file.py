@@ -176,7 +176,7 @@ def test_a_broken_pipe_is_final() -> None:
         ("", "Is a directory; name a file in it"),
         ("no/spans.jsonl", "No such file or directory; make its folder first: mkdir -p {folder}/no"),
         ("x" * 300, "File name too long; choose another place with --export file:PATH, or file:- for standard output"),
-        ("a\0b", "embedded null byte; choose another place with --export file:PATH, or file:- for standard output"),
+        ("a\0b", "a path has no NUL; choose another place with --export file:PATH, or file:- for standard output"),
         ("pipe", "No such device or address; choose another place with --export file:PATH, or file:- for standard"),
     ],
 )
