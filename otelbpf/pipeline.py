@@ -19,10 +19,12 @@ from otelbpf.exchanges.base import Dialogue, Phase
 from otelbpf.exchanges.exchange import Exchange
 from otelbpf.exchanges.session import Session
 from otelbpf.identity.directory import Directory
+from otelbpf.metrics.measures import Measures
 from otelbpf.sources.base import Source
 from otelbpf.telemetry.ledger import Ledger, Lost
 from otelbpf.tls.encryption import Encryption
 from otelbpf.tls.ends import CipherEnd, PlainEnd
+from otelbpf.tls.unread import Unread
 from otelbpf.tracing.builder import Builder
 from otelbpf.tracing.conventions.http import NO_HEADERS, NamedHeaders
 from otelbpf.tracing.correlate import Correlator
@@ -33,8 +35,6 @@ from otelbpf.tracing.span import Resource, Span
 
 Emit = Callable[[Sequence[Span]], None]
 """Takes spans that are done; must not block and must not fail."""
-MAX_NAMED = 256
-"""Processes that are named because their TLS cannot be read."""
 EARLY_WAIT_NS = 50_000_000
 """How long a server's bytes may wait for the request that they answer (see exchanges.session)."""
 
@@ -68,8 +68,7 @@ class Pipeline:
     ) -> None:
         """`request_headers`, `response_headers`: lower-case names of headers to report; their secrets stay secret.
         `traced` tells whether a process belongs to those asked for; its requests are left out, counted, otherwise.
-        `unread` is told, once each, of processes whose TLS cannot be read.
-        `seed` makes ids repeatable."""
+        `unread` is told, once each, of processes whose TLS cannot be read. `seed` makes ids repeatable."""
         ids = IdGenerator(seed)
         self._ledger = ledger
         self._emit = emit
@@ -80,8 +79,6 @@ class Pipeline:
         named_headers = (
             NamedHeaders(request_headers, response_headers) if request_headers or response_headers else NO_HEADERS
         )
-        self._unread = unread
-        self._unread_pids: set[int] = set()
         self._wanted = named_headers.wanted
         self._directory = Directory(Resource, extra=resource_extra)
         self._correlator = Correlator(ids, reported=self._is_reported, filtered=traced is not None)
@@ -100,8 +97,9 @@ class Pipeline:
             tell=self._build,
             bound=self._on_bound,
             forget=self._forget_spans,
-            unread=self._on_unread,
+            unread=Unread(unread, self._directory.identity_of) if unread is not None else lambda pid: None,
         )
+        self.measures = Measures(self._directory.resource_of, wanted=self._is_traced, max_connections=max_connections)
         self._tracker = Tracker(
             ledger=ledger,
             max_connections=max_connections,
@@ -109,6 +107,7 @@ class Pipeline:
             evicted=self._on_evicted,
             begin_plain=self._tls.begin,
         )
+        ledger.begin_request = self.measures.requests.begin
         self._early: dict[bytes, Connection] = {}
         self._over: list[tuple[Connection, Sequence[Exchange]]] = []
         self._spans: list[Span] = []
@@ -117,7 +116,7 @@ class Pipeline:
             State: self._state,
             Tls: self._tls_session,
             Clock: self._clock,
-            Identity: self._directory.add,
+            Identity: self._identity,
             ProcessSeen: self._directory.see,
             Host: self._host,
             Losses: self._losses,
@@ -156,6 +155,7 @@ class Pipeline:
                 self._abandon(connection, session)
             self._tls.plain_over(connection, last=True)
         self._tls.finish()
+        self.measures.connections.finish(self._now_ns)
         self.feed(())
 
     @property
@@ -186,6 +186,7 @@ class Pipeline:
             self._tracker.note_waiting(connection)
 
     def _state(self, event: State) -> None:
+        self.measures.connections.note(event)
         connection = self._tracker.state(event)
         over = event.new_state == TcpState.CLOSE or event.new_state == event.old_state
         if connection is not None:
@@ -255,6 +256,7 @@ class Pipeline:
     def _clock(self, event: Clock) -> None:
         self._builder.clock_offset_ns = event.offset_ns
         self._now_ns = event.time_ns
+        self.measures.tick(event.time_ns, self._tracker.get)
         for connection in self._tracker.overdue():
             self._deliver(connection, connection.overdue(event.time_ns))
         for connection in self._tls.due(event.time_ns):
@@ -266,6 +268,10 @@ class Pipeline:
                 session = connection.attachment
                 if isinstance(session, Dialogue):
                     self._done(connection, session.release())
+
+    def _identity(self, event: Identity) -> None:
+        self._directory.add(event)
+        self.measures.requests.forget(event.pid)
 
     def _host(self, event: Host) -> None:
         self._directory.set_host(event)
@@ -297,6 +303,7 @@ class Pipeline:
             wanted=self._wanted,
         )
         connection.attachment = session
+        self.measures.connections.meet(connection)
         return session
 
     def _attend(self, connection: Connection, session: Dialogue) -> None:
@@ -365,12 +372,6 @@ class Pipeline:
         if isinstance(client.tls, CipherEnd) and not client.tls.readable:
             return False
         return self._is_traced(client.sent.pid)
-
-    def _on_unread(self, pid: int) -> None:
-        if self._unread is None or not pid or pid in self._unread_pids or len(self._unread_pids) >= MAX_NAMED:
-            return
-        self._unread_pids.add(pid)
-        self._unread(self._directory.identity_of(pid))
 
     def _on_bound(self, plain: Connection, carrier: Connection) -> Connection | None:
         """A server's spans need to know of the client's, should it be on this host."""

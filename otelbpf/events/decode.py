@@ -51,13 +51,13 @@ _KEY: Final = slice(16, 32)
 _ENDPOINTS: Final = slice(wire.HEADER.size, wire.HEADER.size + wire.ENDPOINTS.size)
 _DATA_KIND: Final = int(wire.Kind.DATA)
 _DATA_BYTES: Final = wire.DATA.size
-_TAIL: Final = _DATA_BYTES - 16
+_TAIL: Final = _DATA_BYTES - struct.calcsize("<" + "".join(code for _, code in wire.DATA_FIELDS[3:]))
 _FLAGS_END: Final = (max(wire.Unseen) + 1) << 8
 _TCP_STATES: Final = {int(state): state for state in wire.TcpState}
 
 _header: Final = _only("kind flags size time_ns pid tid", wire.HEADER_FIELDS).unpack_from
 _data: Final = _only(
-    "kind flags size time_ns pid tid offset length captured tail_length",
+    "kind flags size time_ns pid tid offset length captured tail_length waited_all waited_us",
     wire.HEADER_FIELDS,
     wire.ENDPOINTS_FIELDS,
     wire.DATA_FIELDS,
@@ -87,7 +87,7 @@ def decode(record: bytes) -> Event:
     """The event a record tells. Raises MalformedRecord or UnknownRecord."""
     if len(record) < _DATA_BYTES or record[0] != _DATA_KIND or record[1]:
         return _decode_other(record)
-    _, flags, size, time_ns, pid, tid, offset, length, captured, tail_length = _data(record)
+    _, flags, size, time_ns, pid, tid, offset, length, captured, tail_length, waited_all, waited = _data(record)
     end = _DATA_BYTES + captured
     if not end <= size <= len(record) or captured > length or flags >= _FLAGS_END:
         raise MalformedRecord(f"data record: size {size}, length {length}, captured {captured}, flags {flags:#x}")
@@ -108,6 +108,7 @@ def decode(record: bytes) -> Event:
         length,
         record[_DATA_BYTES:end],
         tail,
+        waited if waited_all else -waited,
     )
 
 

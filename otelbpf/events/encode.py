@@ -63,6 +63,7 @@ def encode_data(
     length: int | None = None,
     flags: int = 0,
     tail: bytes = b"",
+    waited: int = 0,
     pid: int = 0,
     tid: int = 0,
 ) -> bytes:
@@ -71,7 +72,7 @@ def encode_data(
         length = len(data)
     if len(data) > length or len(tail) > min(length, wire.TAIL_BYTES):
         raise ValueError(f"{len(data)} bytes and a tail of {len(tail)} captured of {length}")
-    body = _ends(endpoints) + _data(offset, length, len(data), tail, len(tail)) + data
+    body = _ends(endpoints) + _data(offset, length, len(data), tail, len(tail), waited > 0, abs(waited)) + data
     return _record(wire.Kind.DATA, body, time_ns, flags=flags, key=key, pid=pid, tid=tid)
 
 
@@ -95,6 +96,8 @@ def encode_state(
     error: int = 0,
     retransmits: int = 0,
     smoothed_rtt_us: int = 0,
+    buffer_limited_ms: int = 0,
+    window_limited_ms: int = 0,
     first_sent: int = 0,
     first_received: int = 0,
     comm: str = "",
@@ -115,6 +118,8 @@ def encode_state(
         error,
         retransmits,
         smoothed_rtt_us,
+        buffer_limited_ms,
+        window_limited_ms,
         first_sent,
         first_received,
         old_state,

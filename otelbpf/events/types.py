@@ -22,6 +22,9 @@ class Data(msgspec.Struct, frozen=True, gc=False):
     data: bytes
     tail: bytes
     """The last bytes of the piece, where `data` is shorter than `length`; at most TAIL_BYTES."""
+    waited: int = 0
+    """One more than the microseconds that the call's first byte had lain in the socket when it was read; negative where
+    that is not known of all its bytes, 0 where it is known of none."""
 
     @property
     def unseen(self) -> Unseen:
@@ -50,6 +53,8 @@ class State(msgspec.Struct, frozen=True, gc=False):
     error: int
     retransmits: int
     smoothed_rtt_us: int
+    buffer_limited_ms: int
+    window_limited_ms: int
     first_sent: int
     first_received: int
     old_state: TcpState

@@ -9,7 +9,7 @@ import enum
 import struct
 from typing import Final
 
-ABI: Final = 3
+ABI: Final = 4
 COMM_BYTES: Final = 16
 TAIL_BYTES: Final = 8
 
@@ -118,7 +118,9 @@ DATA_FIELDS: Final = (
     ("captured", "I"),
     ("tail", "8s"),
     ("tail_length", "B"),
-    ("reserved", "7s"),
+    ("waited_all", "B"),
+    ("reserved", "2s"),
+    ("waited_us", "I"),
 )
 STATE_FIELDS: Final = (
     ("sent", "Q"),
@@ -133,6 +135,8 @@ STATE_FIELDS: Final = (
     ("error", "I"),
     ("retransmits", "I"),
     ("smoothed_rtt_us", "I"),
+    ("buffer_limited_ms", "I"),
+    ("window_limited_ms", "I"),
     ("first_sent", "I"),
     ("first_received", "I"),
     ("old_state", "B"),

@@ -13,6 +13,7 @@ import select
 import struct
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -70,6 +71,7 @@ class LiveSource:
         ring_bytes: int = 16 << 20,
         max_sockets: int = 65536,
         tls: bool = False,
+        waits: bool = True,
         keep_privileges: bool = False,
         probes: Path | None = None,
         describe: Describe = describe,
@@ -79,7 +81,8 @@ class LiveSource:
 
         `traced` decides by a process's identity (executables), the other filters in the kernel; all of them must agree.
         `own_ports` are those this process already listens at: neither end of their connections is traced.
-        `tls` reads the plain text of TLS where it can; `tls_refused` says why it cannot.
+        `tls` reads the plain text of TLS where it can; `tls_refused` says why it cannot. `waits` notes when bytes
+        arrive in accepted sockets and connections in listening ones.
         Unless `keep_privileges`, this thread, and those it starts later, keep only what reading needs."""
         self._describe = describe
         self._host = msgspec.structs.replace(host or describe_host(), addressed_only=bool(ports))
@@ -110,8 +113,11 @@ class LiveSource:
         """Why the plain text of TLS is not read; empty where it is, or was not asked for."""
         self._looked_ns = 0
         self._uprober = self._start_uprober() if tls else None  # gets ready while the probes are compiled
+        attach = partial(
+            Attachment, ring_bytes=ring_bytes, max_sockets=max_sockets, tls=False, waits=waits, probes=probes
+        )
         try:
-            self._attachment = self._attach_with_tls(tier, ring_bytes, max_sockets, probes)
+            self._attachment = self._attach_with_tls(tier, attach)
         except BaseException:
             self._let_go_of_targets()
             raise
@@ -212,26 +218,26 @@ class LiveSource:
             counts[wire.Loss.NO_ENTRY] = (events + kprobes.missed(self._attachment.events), count)
         return tuple(counts)
 
-    def _attach(self, tier: str, ring_bytes: int, max_sockets: int, tls: bool, probes: Path | None) -> Attachment:
+    def _attach(self, tier: str, attach: partial[Attachment]) -> Attachment:
         if tier == "auto":
             try:
                 kprobes.require()
-                return Attachment(tier="kprobe", ring_bytes=ring_bytes, max_sockets=max_sockets, tls=tls, probes=probes)
+                return attach(tier="kprobe")
             except OtelbpfError as error:
                 self.passed_over = error.problem
                 tier = "tracepoint"
-        return Attachment(tier=tier, ring_bytes=ring_bytes, max_sockets=max_sockets, tls=tls, probes=probes)
+        return attach(tier=tier)
 
-    def _attach_with_tls(self, tier: str, ring_bytes: int, max_sockets: int, probes: Path | None) -> Attachment:
+    def _attach_with_tls(self, tier: str, attach: partial[Attachment]) -> Attachment:
         """What is only there for TLS must not keep the rest from being traced."""
         if self._uprober is not None:
             try:
-                return self._attach(tier, ring_bytes, max_sockets, True, probes)
+                return self._attach(tier, partial(attach, tls=True))
             except KernelError as error:
                 self.tls_refused = error.problem
                 self._uprober.close()
                 self._uprober = None
-        return self._attach(tier, ring_bytes, max_sockets, False, probes)
+        return self._attach(tier, attach)
 
     def _start_uprober(self) -> Uprober | None:
         try:

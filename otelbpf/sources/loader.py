@@ -41,6 +41,7 @@ MAPS = (
     "untold",
     "settings",
     "losses",
+    "listeners",
     "commands",
     "pids",
     "ports",
@@ -61,6 +62,11 @@ _COMMON = (
 _TRACEPOINTS = (("on_send_length", "sock_send_length"), ("on_receive_length", "sock_recv_length"))
 _KPROBES = (("on_send", "tcp_sendmsg"), ("on_receive", "tcp_recvmsg"))
 _RETURNS = (("on_send_return", "tcp_sendmsg"), ("on_receive_return", "tcp_recvmsg"))
+_READABLE = ("on_readable", "sk_data_ready")
+_READABLE_CALL = ("on_readable_call", "sock_def_readable")
+"""Before 6.3."""
+_LOOK = "on_look"
+"""Run by user space: sources.queues."""
 _PAGES = ("on_send_page", "tcp_sendpage")
 """Until 6.4."""
 _TELLING = ("on_call", "on_frames")
@@ -93,6 +99,8 @@ class Order(msgspec.Struct, frozen=True):
     max_sockets: int
     tls: bool = False
     """With the programs that read the plain text of TLS."""
+    waits: bool = True
+    """With the program that runs whenever a socket can be read."""
 
 
 class Loaded(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -167,7 +175,9 @@ def load(order: Order) -> tuple[Loaded, list[int]]:
     for number, teller in enumerate(tellers):
         maps.update(tables["telling"], number.to_bytes(4, "little"), teller.to_bytes(4, "little"))
     # Data first and state last would miss births; state first sees no bytes of sockets it cannot place.
-    for name, tracepoint in _COMMON + (() if kprobe_tier else _TRACEPOINTS):
+    has_tracepoint = not kprobe_tier or kprobes.has_tracepoint("sock", _READABLE[1])
+    hooks = _COMMON + (() if kprobe_tier else _TRACEPOINTS) + ((_READABLE,) if order.waits and has_tracepoint else ())
+    for name, tracepoint in hooks:
         program = _load_program(module, name, bcc.BPF.RAW_TRACEPOINT)
         attached.append((f"{tracepoint}:{name}", _attach_raw_tracepoint(bcc, program, tracepoint)))
     if kprobe_tier:
@@ -175,11 +185,14 @@ def load(order: Order) -> tuple[Loaded, list[int]]:
         if kprobes.has_function(_PAGES[1]):
             entries.append(_PAGES)
             returns.append(("on_send_return", _PAGES[1]))
+        if order.waits and not has_tracepoint:
+            entries.append(_READABLE_CALL)
         programs = {name: _load_program(module, name, kind) for name, _ in entries + returns}
         for name, function, event, descriptor in kprobes.attach(programs, entries, returns):
             attached.append((f"{function}:{name}", descriptor))
             events.append(event)
     programs, refused = _load_tls(bcc, module) if order.tls else ({}, "")
+    programs[_LOOK] = _load_program(module, _LOOK, bcc.BPF.RAW_TRACEPOINT)
     answer = Loaded(
         maps=list(tables),
         attached=[name for name, _ in attached],
@@ -271,7 +284,7 @@ def refusal(tracepoint: str, number: int) -> KernelError:
     """Why a program could not be attached to a tracepoint, and what helps."""
     if number == errno.EMFILE:
         return KernelError("too many open files for the probes", "raise the limit: ulimit -n 1024")
-    if number == errno.ENOENT and tracepoint in dict(_TRACEPOINTS).values():
+    if number == errno.ENOENT and tracepoint in dict((*_TRACEPOINTS, _READABLE)).values():
         return KernelError(
             f"the kernel has no tracepoint {tracepoint}", "needs Linux 6.3, or --tier kprobe before that"
         )

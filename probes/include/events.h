@@ -14,7 +14,7 @@ typedef uint64_t u64;
 typedef int32_t s32;
 #endif
 
-#define OTELBPF_ABI 3
+#define OTELBPF_ABI 4
 
 #define COMM_BYTES 16
 #define TAIL_BYTES 8
@@ -97,7 +97,10 @@ struct data_record {
 	u32 captured;
 	u8 tail[TAIL_BYTES];	/* the last tail_length bytes, where captured < length */
 	u8 tail_length;
-	u8 reserved[7];
+	u8 waited_all;	/* what waited_us says holds for all bytes of the call, otherwise for its first */
+	u8 reserved[2];
+	u32 waited_us;	/* received by an accepted socket: microseconds from when TCP had made the call's first byte readable
+			 * until the call was over, plus one; 0 not known. Only in the first record of a call */
 };
 
 /* States are the kernel's (include/net/tcp_states.h): 1 ESTABLISHED, 2 SYN_SENT, 3 SYN_RECV, 7 CLOSE, …
@@ -121,6 +124,8 @@ struct state_record {
 	u32 error;	/* sk_err: 111 ECONNREFUSED, 110 ETIMEDOUT, 104 ECONNRESET, 32 EPIPE; 0 none */
 	u32 retransmits;	/* tcp_sock.total_retrans */
 	u32 smoothed_rtt_us;
+	u32 buffer_limited_ms;	/* tcp_sock.chrono_stat: sending stood still because the send buffer was too small, and */
+	u32 window_limited_ms;	/* because the peer's receive window was; stalls that are over, to the kernel's tick */
 	u32 first_sent;	/* TCP sequence number of the first byte of each direction (both 0 while not known, or */
 	u32 first_received;	/* FLAG_JOINED): the other end of the connection holds them crosswise */
 	u8 old_state;

@@ -27,11 +27,12 @@ def data_events(draw: st.DrawFn) -> Data:
     data = draw(st.binary(max_size=300))
     length = draw(st.integers(len(data), (1 << 32) - 1))
     tail = draw(st.binary(max_size=min(length, wire.TAIL_BYTES)))
-    return Data(draw(key), draw(u64), draw(u32), draw(u32), draw(flags), draw(endpoints), draw(u64), length, data, tail)
+    head = (draw(key), draw(u64), draw(u32), draw(u32), draw(flags), draw(endpoints), draw(u64))
+    return Data(*head, length, data, tail, waited=draw(st.integers(-0xFFFF_FFFF, 0xFFFF_FFFF)))
 
 
 state_events = st.builds(
-    State, key, u64, u32, u32, flags, endpoints, *[u64] * 9, *[u32] * 5, tcp_state, tcp_state, comm
+    State, key, u64, u32, u32, flags, endpoints, *[u64] * 9, *[u32] * 7, tcp_state, tcp_state, comm
 )
 tls_events = st.builds(
     Tls, key, u64, u32, u32, flags, endpoints, key, u64, u64, u64, u64, u64, u64, st.sampled_from(wire.TlsEvent)

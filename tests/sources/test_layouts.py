@@ -48,5 +48,5 @@ def test_an_entry_is_read_field_by_field() -> None:
     names = [name for name, _ in sockets.ENTRY_FIELDS]
 
     assert names == [field.name for field in msgspec.structs.fields(sockets.SocketEntry)]
-    assert sockets.ENTRY.size == 232
+    assert sockets.ENTRY.size == 240
     assert wire.ENDPOINTS.size == 40

@@ -1,0 +1,46 @@
+"""What is measured beside spans, gathered: the pipeline speaks to this, and to nothing behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from otelbpf.connections.connection import Connection
+from otelbpf.metrics.connections import ConnectionMetrics
+from otelbpf.metrics.requests import RequestMetrics
+from otelbpf.metrics.series import Family
+from otelbpf.tracing.span import Resource
+
+_LATEST_NS: Final = (1 << 63) - 1
+
+
+class Measures:
+    """Connections and requests, per service."""
+
+    def __init__(
+        self,
+        resource_of: Callable[[int, int, bytes], Resource],
+        *,
+        wanted: Callable[[int], bool],
+        max_connections: int,
+    ) -> None:
+        """`resource_of` tells who a process was at a time, `wanted` whether it is reported."""
+
+        def service_of(pid: int, time_ns: int, endpoints: bytes) -> str:
+            # The name comes first (identity.resources).
+            return str(resource_of(pid, time_ns, endpoints).attributes[0][1])
+
+        self.connections = ConnectionMetrics(service_of, wanted=wanted, max_connections=max_connections)
+        # A request of no process (packets tell of none) is of no service.
+        self.requests = RequestMetrics(
+            lambda pid: service_of(pid, _LATEST_NS, b""), wanted=lambda pid: pid > 0 and wanted(pid)
+        )
+
+    def tick(self, now_ns: int, connection_of: Callable[[bytes], Connection | None]) -> None:
+        """Time has passed."""
+        self.connections.tick(now_ns, connection_of)
+        self.requests.tick(now_ns)
+
+    def snapshot(self) -> list[Family]:
+        """Every metric as it stands."""
+        return [*self.connections.snapshot(), *self.requests.snapshot()]

@@ -1,0 +1,66 @@
+/* A socket can be read: bytes have arrived, or a listening socket has a connection to accept. One hook for both, because
+ * the kernel calls the same function: sock_def_readable(), with a tracepoint of its own since kernel commit 40e0b0908142
+ * ("net/sock: Introduce trace_sk_data_ready()"), 6.3. It runs in softirq, or in the call that had the socket locked.
+ */
+#include "include/life.h"
+#include "include/arrivals.h"
+
+static inline void look_at_queue(u64 sk, struct listener *listener)
+{
+	u32 depth = read_u32(sk + OFFSET_SOCK_SK_ACK_BACKLOG);
+
+	listener->depth = depth;
+	if (depth > listener->deepest)
+		listener->deepest = depth;
+	listener->limit = read_u32(sk + OFFSET_SOCK_SK_MAX_ACK_BACKLOG);
+	listener->dropped = read_u32(sk + OFFSET_SOCK_SK_DROPS);
+}
+
+static inline void readable(u64 sk)
+{
+	struct arrivals *noted = arrivals.lookup(&sk);
+	struct listener *listener;
+
+	if (noted) {
+		note_arrival(sk, noted);
+		return;
+	}
+	if (sk_state(sk) != TCP_LISTEN || !sk_is_tcp(sk) || !read_settings())
+		return;
+	listener = listeners.lookup(&sk);
+	if (!listener)
+		listener = meet_listener(sk, 0);
+	if (!listener)
+		return;
+	add(&listener->arrived, 1);
+	look_at_queue(sk, listener);
+}
+
+int on_readable(struct bpf_raw_tracepoint_args *ctx)
+{
+	readable(ctx->args[0]);
+	return 0;
+}
+
+#ifdef WITH_KPROBES
+/* The same before 6.3. */
+int on_readable_call(struct pt_regs *ctx)
+{
+	readable(ctx->di);
+	return 0;
+}
+#endif
+
+/* User space wants to know how it stands with a listening socket: it runs this program with the socket for its argument. */
+int on_look(struct bpf_raw_tracepoint_args *ctx)
+{
+	u64 sk = ctx->args[0];
+	struct listener *listener = listeners.lookup(&sk);
+
+	if (!listener)
+		return 0;
+	look_at_queue(sk, listener);
+	listener->deepest_told = listener->deepest;
+	listener->deepest = listener->depth;
+	return 0;
+}
