@@ -13,7 +13,7 @@ from otelbpf.connections.connection import Connection
 from otelbpf.connections.stream import Piece
 from otelbpf.connections.tracker import Tracker
 from otelbpf.events.decode import RecordError, decode
-from otelbpf.events.types import Clock, Data, Event, Host, Identity, Losses, ProcessSeen, State, Tls
+from otelbpf.events.types import Clock, Data, Event, Host, Identity, Listener, Losses, ProcessSeen, State, Tls
 from otelbpf.events.wire import Flag, Loss, TcpState, TlsEvent
 from otelbpf.exchanges.base import Dialogue, Phase
 from otelbpf.exchanges.exchange import Exchange
@@ -76,9 +76,8 @@ class Pipeline:
         self._max_open = max_open_exchanges
         self._head_limit = head_limit
         self._traced = traced
-        named_headers = (
-            NamedHeaders(request_headers, response_headers) if request_headers or response_headers else NO_HEADERS
-        )
+        named = bool(request_headers or response_headers)
+        named_headers = NamedHeaders(request_headers, response_headers) if named else NO_HEADERS
         self._wanted = named_headers.wanted
         self._directory = Directory(Resource, extra=resource_extra)
         self._correlator = Correlator(ids, reported=self._is_reported, filtered=traced is not None)
@@ -119,6 +118,7 @@ class Pipeline:
             Identity: self._identity,
             ProcessSeen: self._directory.see,
             Host: self._host,
+            Listener: self.measures.queues.note,
             Losses: self._losses,
         }
 
@@ -303,7 +303,7 @@ class Pipeline:
             wanted=self._wanted,
         )
         connection.attachment = session
-        self.measures.connections.meet(connection)
+        self.measures.meet(connection)
         return session
 
     def _attend(self, connection: Connection, session: Dialogue) -> None:

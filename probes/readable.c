@@ -30,10 +30,8 @@ static inline void readable(u64 sk)
 	listener = listeners.lookup(&sk);
 	if (!listener)
 		listener = meet_listener(sk, 0);
-	if (!listener)
-		return;
-	add(&listener->arrived, 1);
-	look_at_queue(sk, listener);
+	if (listener)
+		look_at_queue(sk, listener);
 }
 
 int on_readable(struct bpf_raw_tracepoint_args *ctx)

@@ -13,7 +13,7 @@ from typing import Any, Final, TypeVar
 import msgspec
 
 from otelbpf.events import wire
-from otelbpf.events.types import Clock, Data, Event, Host, Identity, Losses, ProcessSeen, State, Tls
+from otelbpf.events.types import Clock, Data, Event, Host, Identity, Listener, Losses, ProcessSeen, State, Tls
 
 
 class RecordError(ValueError):
@@ -79,6 +79,7 @@ _TLS_LAYOUT: Final = _only(
 _PROCESS_LAYOUT: Final = _only("started_ns cgroup comm forked_from", wire.HEADER_FIELDS, wire.PROCESS_FIELDS)
 _CLOCK_OFFSET: Final = struct.Struct("<q")
 _LOSS_COUNTS: Final = struct.Struct("<" + "QQ" * len(wire.Loss))
+_LISTENER: Final = _only("depth deepest limit dropped", wire.HEADER_FIELDS, wire.ENDPOINTS_FIELDS, wire.LISTENER_FIELDS)
 _identity: Final = msgspec.json.Decoder(Identity).decode
 _host: Final = msgspec.json.Decoder(Host).decode
 
@@ -161,6 +162,10 @@ def _losses(record: bytes, flags: int, time_ns: int, pid: int, tid: int) -> Loss
     return Losses(time_ns, tuple(zip(counts[::2], counts[1::2], strict=True)))
 
 
+def _listener(record: bytes, flags: int, time_ns: int, pid: int, tid: int) -> Listener:
+    return Listener(record[_KEY], time_ns, pid, record[_ENDPOINTS], *_LISTENER.unpack_from(record))
+
+
 def _identity_seen(record: bytes, flags: int, time_ns: int, pid: int, tid: int) -> Identity:
     identity = _json(_identity, record)
     if identity.pid != pid or identity.time_ns != time_ns or not 0 <= identity.started_ns < 1 << 64:
@@ -190,5 +195,6 @@ _READERS: Final[dict[int, tuple[int, Callable[[bytes, int, int, int, int], Event
     wire.Kind.CLOCK: (wire.CLOCK.size, _clock),
     wire.Kind.IDENTITY: (wire.HEADER.size, _identity_seen),
     wire.Kind.LOSSES: (wire.LOSSES.size, _losses),
+    wire.Kind.LISTENER: (wire.LISTENER.size, _listener),
     wire.Kind.HOST: (wire.HEADER.size, _host_seen),
 }

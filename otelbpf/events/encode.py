@@ -29,6 +29,7 @@ _data: Final = _layout(wire.DATA_FIELDS).pack
 _state: Final = _layout(wire.STATE_FIELDS).pack
 _tls: Final = _layout(wire.TLS_FIELDS).pack
 _process: Final = _layout(wire.PROCESS_FIELDS).pack
+_listener: Final = _layout(wire.LISTENER_FIELDS).pack
 _clock: Final = struct.Struct("<q").pack
 _losses: Final = struct.Struct("<" + "QQ" * len(wire.Loss)).pack
 _KEY: Final = struct.Struct("<QQ")
@@ -168,6 +169,14 @@ def encode_clock(*, time_ns: int, offset_ns: int) -> bytes:
 def encode_losses(*, time_ns: int, counts: tuple[tuple[int, int], ...]) -> bytes:
     """A losses record: (events, bytes) by `wire.Loss`, all of them."""
     return _record(wire.Kind.LOSSES, _losses(*(number for pair in counts for number in pair)), time_ns)
+
+
+def encode_listener(
+    *, key: bytes, time_ns: int, pid: int, endpoints: bytes, depth: int, deepest: int, limit: int, dropped: int
+) -> bytes:
+    """A listener record."""
+    body = _ends(endpoints) + _listener(depth, deepest, limit, dropped)
+    return _record(wire.Kind.LISTENER, body, time_ns, key=key, pid=pid, tid=pid)
 
 
 def encode_identity(identity: Identity) -> bytes:

@@ -138,6 +138,24 @@ class Losses(msgspec.Struct, frozen=True, gc=False):
     counts: tuple[tuple[int, int], ...]
 
 
+class Listener(msgspec.Struct, frozen=True, gc=False):
+    """How it stood with a listening socket at `time_ns`."""
+
+    key: bytes
+    time_ns: int
+    pid: int
+    """Who called listen(); 0 where that was before the probes."""
+    endpoints: bytes
+    depth: int
+    """Connections that wait to be accepted."""
+    deepest: int
+    """The most since the record before."""
+    limit: int
+    """The backlog."""
+    dropped: int
+    """Connections and SYNs the kernel has thrown away there, modulo 2^32: most of them because the queue was full."""
+
+
 class Host(msgspec.Struct, frozen=True, omit_defaults=True):
     """The machine the records come from."""
 
@@ -154,4 +172,4 @@ class Host(msgspec.Struct, frozen=True, omit_defaults=True):
     """Connections were chosen by their addresses: what has none cannot be said to be among them."""
 
 
-Event = Data | State | Tls | ProcessSeen | Clock | Identity | Losses | Host
+Event = Data | State | Tls | ProcessSeen | Clock | Identity | Losses | Host | Listener

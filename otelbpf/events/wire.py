@@ -29,6 +29,8 @@ class Kind(enum.IntEnum):
     """The kernel's loss counters, summed over CPUs: LOSS_REASONS pairs of u64 (events, bytes)."""
     HOST = 35
     """JSON of `events.types.Host`: the machine the records come from."""
+    LISTENER = 36
+    """How it stands with a socket that listens: endpoints, then LISTENER_FIELDS."""
 
 
 class Flag(enum.IntFlag):
@@ -165,6 +167,14 @@ PROCESS_FIELDS: Final = (
 )
 
 
+LISTENER_FIELDS: Final = (
+    ("depth", "I"),
+    ("deepest", "I"),
+    ("limit", "I"),
+    ("dropped", "I"),
+)
+
+
 def _layout(*groups: tuple[tuple[str, str], ...]) -> struct.Struct:
     return struct.Struct("<" + "".join(code for group in groups for _, code in group))
 
@@ -175,5 +185,6 @@ DATA: Final = _layout(HEADER_FIELDS, ENDPOINTS_FIELDS, DATA_FIELDS)
 STATE: Final = _layout(HEADER_FIELDS, ENDPOINTS_FIELDS, STATE_FIELDS)
 TLS: Final = _layout(HEADER_FIELDS, ENDPOINTS_FIELDS, TLS_FIELDS)
 PROCESS: Final = _layout(HEADER_FIELDS, PROCESS_FIELDS)
+LISTENER: Final = _layout(HEADER_FIELDS, ENDPOINTS_FIELDS, LISTENER_FIELDS)
 CLOCK: Final = struct.Struct("<" + "".join(code for _, code in HEADER_FIELDS) + "q")
 LOSSES: Final = struct.Struct("<" + "".join(code for _, code in HEADER_FIELDS) + "QQ" * len(Loss))

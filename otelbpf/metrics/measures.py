@@ -7,6 +7,7 @@ from typing import Final
 
 from otelbpf.connections.connection import Connection
 from otelbpf.metrics.connections import ConnectionMetrics
+from otelbpf.metrics.queues import QueueMetrics
 from otelbpf.metrics.requests import RequestMetrics
 from otelbpf.metrics.series import Family
 from otelbpf.tracing.span import Resource
@@ -15,7 +16,7 @@ _LATEST_NS: Final = (1 << 63) - 1
 
 
 class Measures:
-    """Connections and requests, per service."""
+    """Connections, requests and accept queues, per service."""
 
     def __init__(
         self,
@@ -31,16 +32,25 @@ class Measures:
             return str(resource_of(pid, time_ns, endpoints).attributes[0][1])
 
         self.connections = ConnectionMetrics(service_of, wanted=wanted, max_connections=max_connections)
+
+        def service_now(pid: int) -> str:
+            return service_of(pid, _LATEST_NS, b"")
+
         # A request of no process (packets tell of none) is of no service.
-        self.requests = RequestMetrics(
-            lambda pid: service_of(pid, _LATEST_NS, b""), wanted=lambda pid: pid > 0 and wanted(pid)
-        )
+        self.requests = RequestMetrics(service_now, wanted=lambda pid: pid > 0 and wanted(pid))
+        self.queues = QueueMetrics(service_now, wanted=wanted)
+
+    def meet(self, connection: Connection) -> None:
+        """The first bytes of a connection were seen."""
+        self.connections.meet(connection)
+        self.queues.meet(connection)
 
     def tick(self, now_ns: int, connection_of: Callable[[bytes], Connection | None]) -> None:
         """Time has passed."""
         self.connections.tick(now_ns, connection_of)
         self.requests.tick(now_ns)
+        self.queues.tick(now_ns)
 
     def snapshot(self) -> list[Family]:
         """Every metric as it stands."""
-        return [*self.connections.snapshot(), *self.requests.snapshot()]
+        return [*self.connections.snapshot(), *self.requests.snapshot(), *self.queues.snapshot()]

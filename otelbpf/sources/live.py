@@ -31,6 +31,7 @@ from otelbpf.sources.host import describe_host
 from otelbpf.sources.last_words import LastWords
 from otelbpf.sources.privileges import drop_privileges
 from otelbpf.sources.processes import describe
+from otelbpf.sources.queues import LOOK, Queues
 from otelbpf.sources.ring import Ring
 from otelbpf.sources.sockets import Mark
 from otelbpf.sources.targets import Targets
@@ -132,6 +133,9 @@ class LiveSource:
         ):
             maps.update(self._maps[name], key, value)
         self._ring = Ring(self._maps["events"], ring_bytes)
+        self._queues = Queues(
+            self._maps["listeners"], self._attachment.programs[LOOK], ports=ports, by_socket=not (cgroup_ids or pids)
+        )
         self._last_words = LastWords(self._maps["sockets"], self._maps["untold"], self._ring)
         self._poll = select.epoll()
         self._poll.register(self._maps["events"], select.EPOLLIN)
@@ -175,7 +179,8 @@ class LiveSource:
         maps.update(self._maps["settings"], _FIRST, bytes(SETTINGS.size))
         while records := self._ring.read(_BATCH_RECORDS):
             yield self._complete(records)
-        yield [*self._last_words.at_end(), self._clock_record(), self._losses_record()]
+        now_ns = time.monotonic_ns()
+        yield [*self._last_words.at_end(), *self._queues.look(now_ns), self._clock_record(), self._losses_record()]
 
     def stop(self) -> None:
         """See sources.base.Source."""
@@ -282,7 +287,7 @@ class LiveSource:
         now_ns = time.monotonic_ns()
         if now_ns - self._reported_ns >= _REPORT_NS:
             self._reported_ns = now_ns
-            records += [self._clock_record(), self._losses_record()]
+            records += [*self._queues.look(now_ns), self._clock_record(), self._losses_record()]
             if self._targets is not None and now_ns - self._looked_ns >= _LOOK_NS:
                 self._looked_ns = now_ns
                 self._targets.tidy()

@@ -27,6 +27,7 @@ from otelbpf.sources import kprobes, maps
 from otelbpf.sources.btf import Btf
 from otelbpf.sources.flatten import flatten
 from otelbpf.sources.offsets import defines
+from otelbpf.sources.queues import LOOK
 
 _DISTRIBUTION = Path("/usr/lib/python3/dist-packages/bcc")
 _PAGE_BYTES = 4096
@@ -65,8 +66,6 @@ _RETURNS = (("on_send_return", "tcp_sendmsg"), ("on_receive_return", "tcp_recvms
 _READABLE = ("on_readable", "sk_data_ready")
 _READABLE_CALL = ("on_readable_call", "sock_def_readable")
 """Before 6.3."""
-_LOOK = "on_look"
-"""Run by user space: sources.queues."""
 _PAGES = ("on_send_page", "tcp_sendpage")
 """Until 6.4."""
 _TELLING = ("on_call", "on_frames")
@@ -192,7 +191,7 @@ def load(order: Order) -> tuple[Loaded, list[int]]:
             attached.append((f"{function}:{name}", descriptor))
             events.append(event)
     programs, refused = _load_tls(bcc, module) if order.tls else ({}, "")
-    programs[_LOOK] = _load_program(module, _LOOK, bcc.BPF.RAW_TRACEPOINT)
+    programs[LOOK] = _load_program(module, LOOK, bcc.BPF.RAW_TRACEPOINT)
     answer = Loaded(
         maps=list(tables),
         attached=[name for name, _ in attached],

@@ -23,7 +23,6 @@ struct arrivals {
 struct listener {
 	struct endpoints endpoints;
 	u64 epoch_ns;	/* when it was first seen */
-	u64 arrived;	/* connections that were put into its queue since */
 	u32 pid;	/* who called listen(); 0 where that was before the probes */
 	u32 depth;	/* connections that wait to be accepted, at the last look */
 	u32 deepest;	/* the most since the look before */

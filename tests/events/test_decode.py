@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from otelbpf.events import encode, wire
 from otelbpf.events.decode import MalformedRecord, RecordError, UnknownRecord, decode
-from otelbpf.events.types import Clock, Data, Event, Host, Identity, Losses, ProcessSeen, State, Tls
+from otelbpf.events.types import Clock, Data, Event, Host, Identity, Listener, Losses, ProcessSeen, State, Tls
 
 u8 = st.integers(0, (1 << 8) - 1)
 u32 = st.integers(0, (1 << 32) - 1)
@@ -55,6 +55,7 @@ identity_events = st.builds(
     environment=st.dictionaries(st.sampled_from(["OTEL_SERVICE_NAME", "OTEL_RESOURCE_ATTRIBUTES"]), text),
     runtime_name=text,
 )
+listener_events = st.builds(Listener, key, u64, u32, endpoints, u32, u32, u32, u32)
 host_events = st.builds(Host, name=text, id=text, arch=text, os_type=text, os_version=text, packets=st.booleans())
 events = st.one_of(
     data_events(),
@@ -65,6 +66,7 @@ events = st.one_of(
     losses_events,
     identity_events,
     host_events,
+    listener_events,
 )
 
 
@@ -87,6 +89,8 @@ def record_of(event: Event) -> bytes:
             return encode.encode_identity(event)
         case Host():
             return encode.encode_host(event)
+        case Listener():
+            return encode.encode_listener(**msgspec.structs.asdict(event))
 
 
 def a_data_record() -> bytes:

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from otelbpf.events import wire
-from otelbpf.sources import control, sockets
+from otelbpf.sources import control, queues, sockets
 from tests.layouts import COMPILERS, Fields, compile_with, of_constants, of_struct
 
 # An array of two in C is two fields here: RECEIVED is 0, SENT is 1.
@@ -31,6 +31,11 @@ def test_the_table_of_sockets(compiler: str) -> None:
     )
 
     assert compile_with(compiler, "socket.h", claims) == ""
+
+
+@pytest.mark.parametrize("compiler", COMPILERS)
+def test_the_table_of_listeners(compiler: str) -> None:
+    assert compile_with(compiler, "waiting.h", of_struct("listener", ("", queues.LISTENER_FIELDS))) == ""
 
 
 @pytest.mark.parametrize("compiler", COMPILERS)
