@@ -13,7 +13,7 @@ from otelbpf.connections.connection import Connection
 from otelbpf.connections.stream import Piece
 from otelbpf.connections.tracker import Tracker
 from otelbpf.events.decode import RecordError, decode
-from otelbpf.events.types import Clock, Data, Event, Host, Identity, Listener, Losses, ProcessSeen, State, Tls
+from otelbpf.events.types import Clock, Data, Event, Host, Identity, Listener, Losses, ProcessSeen, State, Tls, Usage
 from otelbpf.events.wire import Flag, Loss, TcpState, TlsEvent
 from otelbpf.exchanges.base import Dialogue, Phase
 from otelbpf.exchanges.exchange import Exchange
@@ -41,8 +41,7 @@ EARLY_WAIT_NS = 50_000_000
 
 # An IntFlag member's operators are calls into Python.
 _SENT = int(Flag.SENT)
-_KIND_NAMES: dict[type[Event], str] = {kind: kind.__name__.lower() for kind in get_args(Event)}
-_KIND_NAMES[ProcessSeen] = "process"
+_KIND_NAMES: dict[type[Event], str] = {k: k.__name__.lower() for k in get_args(Event)} | {ProcessSeen: "process"}
 
 
 class Pipeline:
@@ -119,6 +118,7 @@ class Pipeline:
             ProcessSeen: self._directory.see,
             Host: self._host,
             Listener: self.measures.queues.note,
+            Usage: self.measures.usage.note,
             Losses: self._losses,
         }
 

@@ -178,7 +178,7 @@ def waiting_read() -> tuple[Ports, Bracket]:
 
 
 def full_queue(backlog: int, more: int) -> tuple[int, int]:
-    """Nobody accepts, until the queue is full and `more` connections found no place in it; the port, and how many waited."""
+    """Nobody accepts; the queue is full and `more` connections find no place. The port, and how many waited."""
     with contextlib.ExitStack() as stack:
         listener = stack.enter_context(listen(backlog=backlog))
         for _ in range(backlog + 1 + more):

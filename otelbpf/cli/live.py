@@ -53,6 +53,7 @@ def _attach(settings: Settings, own_ports: Iterable[int]) -> LiveSource:
         ring_bytes=settings.capture.ring_bytes,
         max_sockets=settings.capture.sockets,
         tls=settings.capture.tls,
+        waits=settings.capture.socket_waits,
         describe=partial(describe, workloads=_workloads(settings.workloads)),
         keep_privileges=True,
     )

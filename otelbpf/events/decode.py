@@ -13,7 +13,7 @@ from typing import Any, Final, TypeVar
 import msgspec
 
 from otelbpf.events import wire
-from otelbpf.events.types import Clock, Data, Event, Host, Identity, Listener, Losses, ProcessSeen, State, Tls
+from otelbpf.events.types import Clock, Data, Event, Host, Identity, Listener, Losses, ProcessSeen, State, Tls, Usage
 
 
 class RecordError(ValueError):
@@ -81,6 +81,7 @@ _CLOCK_OFFSET: Final = struct.Struct("<q")
 _LOSS_COUNTS: Final = struct.Struct("<" + "QQ" * len(wire.Loss))
 _LISTENER: Final = _only("depth deepest limit dropped", wire.HEADER_FIELDS, wire.ENDPOINTS_FIELDS, wire.LISTENER_FIELDS)
 _identity: Final = msgspec.json.Decoder(Identity).decode
+_usage: Final = msgspec.json.Decoder(Usage).decode
 _host: Final = msgspec.json.Decoder(Host).decode
 
 
@@ -173,6 +174,10 @@ def _identity_seen(record: bytes, flags: int, time_ns: int, pid: int, tid: int) 
     return identity
 
 
+def _usage_seen(record: bytes, flags: int, time_ns: int, pid: int, tid: int) -> Usage:
+    return _json(_usage, record)
+
+
 def _host_seen(record: bytes, flags: int, time_ns: int, pid: int, tid: int) -> Host:
     return _json(_host, record)
 
@@ -195,6 +200,7 @@ _READERS: Final[dict[int, tuple[int, Callable[[bytes, int, int, int, int], Event
     wire.Kind.CLOCK: (wire.CLOCK.size, _clock),
     wire.Kind.IDENTITY: (wire.HEADER.size, _identity_seen),
     wire.Kind.LOSSES: (wire.LOSSES.size, _losses),
+    wire.Kind.USAGE: (wire.HEADER.size, _usage_seen),
     wire.Kind.LISTENER: (wire.LISTENER.size, _listener),
     wire.Kind.HOST: (wire.HEADER.size, _host_seen),
 }

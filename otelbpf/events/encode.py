@@ -11,7 +11,7 @@ from typing import Final
 import msgspec
 
 from otelbpf.events import wire
-from otelbpf.events.types import Host, Identity
+from otelbpf.events.types import Host, Identity, Usage
 
 NO_KEY: Final = bytes(16)
 NO_ENDPOINTS: Final = bytes(40)
@@ -182,6 +182,11 @@ def encode_listener(
 def encode_identity(identity: Identity) -> bytes:
     """An identity record."""
     return _record(wire.Kind.IDENTITY, _json(identity), identity.time_ns, pid=identity.pid, tid=identity.pid)
+
+
+def encode_usage(usage: Usage) -> bytes:
+    """A usage record."""
+    return _record(wire.Kind.USAGE, _json(usage), usage.time_ns, pid=usage.pid, tid=usage.pid)
 
 
 def encode_host(host: Host, *, time_ns: int = 0) -> bytes:

@@ -156,6 +156,23 @@ class Listener(msgspec.Struct, frozen=True, gc=False):
     """Connections and SYNs the kernel has thrown away there, modulo 2^32: most of them because the queue was full."""
 
 
+class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a process has come to at `time_ns`; every number grows for as long as it lives."""
+
+    pid: int
+    started: int
+    """Start time in the kernel's own ticks: tells it from the next process of that number."""
+    time_ns: int = 0
+    user_ns: int = 0
+    system_ns: int = 0
+    delayed_ns: int = -1
+    """How long its threads waited to be run, since it was first looked at; -1 not known."""
+    cgroup: str = ""
+    throttled_periods: int = 0
+    """Of its cgroup and those above."""
+    throttled_ns: int = 0
+
+
 class Host(msgspec.Struct, frozen=True, omit_defaults=True):
     """The machine the records come from."""
 
@@ -172,4 +189,4 @@ class Host(msgspec.Struct, frozen=True, omit_defaults=True):
     """Connections were chosen by their addresses: what has none cannot be said to be among them."""
 
 
-Event = Data | State | Tls | ProcessSeen | Clock | Identity | Losses | Host | Listener
+Event = Data | State | Tls | ProcessSeen | Clock | Identity | Losses | Host | Listener | Usage

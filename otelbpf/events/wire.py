@@ -29,6 +29,8 @@ class Kind(enum.IntEnum):
     """The kernel's loss counters, summed over CPUs: LOSS_REASONS pairs of u64 (events, bytes)."""
     HOST = 35
     """JSON of `events.types.Host`: the machine the records come from."""
+    USAGE = 37
+    """JSON of `events.types.Usage`: what a process has used of the processors."""
     LISTENER = 36
     """How it stands with a socket that listens: endpoints, then LISTENER_FIELDS."""
 

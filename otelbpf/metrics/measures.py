@@ -10,13 +10,14 @@ from otelbpf.metrics.connections import ConnectionMetrics
 from otelbpf.metrics.queues import QueueMetrics
 from otelbpf.metrics.requests import RequestMetrics
 from otelbpf.metrics.series import Family
+from otelbpf.metrics.usage import UsageMetrics
 from otelbpf.tracing.span import Resource
 
 _LATEST_NS: Final = (1 << 63) - 1
 
 
 class Measures:
-    """Connections, requests and accept queues, per service."""
+    """Connections, requests, accept queues and processor time, per service."""
 
     def __init__(
         self,
@@ -39,6 +40,7 @@ class Measures:
         # A request of no process (packets tell of none) is of no service.
         self.requests = RequestMetrics(service_now, wanted=lambda pid: pid > 0 and wanted(pid))
         self.queues = QueueMetrics(service_now, wanted=wanted)
+        self.usage = UsageMetrics(service_now, wanted=wanted)
 
     def meet(self, connection: Connection) -> None:
         """The first bytes of a connection were seen."""
@@ -53,4 +55,5 @@ class Measures:
 
     def snapshot(self) -> list[Family]:
         """Every metric as it stands."""
-        return [*self.connections.snapshot(), *self.requests.snapshot(), *self.queues.snapshot()]
+        parts = (self.connections, self.requests, self.queues, self.usage)
+        return [family for part in parts for family in part.snapshot()]

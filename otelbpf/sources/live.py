@@ -36,6 +36,7 @@ from otelbpf.sources.ring import Ring
 from otelbpf.sources.sockets import Mark
 from otelbpf.sources.targets import Targets
 from otelbpf.sources.uprober import Uprober
+from otelbpf.sources.usage import Watch
 
 _POLL_SECONDS: Final = 0.05
 _REPORT_NS: Final = 1_000_000_000
@@ -136,6 +137,7 @@ class LiveSource:
         self._queues = Queues(
             self._maps["listeners"], self._attachment.programs[LOOK], ports=ports, by_socket=not (cgroup_ids or pids)
         )
+        self._watch = Watch()
         self._last_words = LastWords(self._maps["sockets"], self._maps["untold"], self._ring)
         self._poll = select.epoll()
         self._poll.register(self._maps["events"], select.EPOLLIN)
@@ -287,7 +289,12 @@ class LiveSource:
         now_ns = time.monotonic_ns()
         if now_ns - self._reported_ns >= _REPORT_NS:
             self._reported_ns = now_ns
-            records += [*self._queues.look(now_ns), self._clock_record(), self._losses_record()]
+            records += [
+                *self._queues.look(now_ns),
+                *self._watch.look(now_ns),
+                self._clock_record(),
+                self._losses_record(),
+            ]
             if self._targets is not None and now_ns - self._looked_ns >= _LOOK_NS:
                 self._looked_ns = now_ns
                 self._targets.tidy()
@@ -301,6 +308,7 @@ class LiveSource:
         if record[0] != _PROCESS:
             return
         _, _, _, time_ns, _, _, pid, _, started_ns, cgroup, comm, forked_from, _ = wire.PROCESS.unpack(record)
+        self._watch.add(pid)
         name = comm.partition(b"\0")[0].decode("utf-8", "replace")
         identity = self._describe(pid, started_ns, time_ns, comm=name, cgroup=cgroup, forked_from=forked_from)
         yield encode_identity(identity)

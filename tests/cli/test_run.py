@@ -169,6 +169,7 @@ def test_filters_and_limits_reach_the_kernel() -> None:
         OTELBPF_CAPTURE_HEAD_LIMIT_BYTES="4KiB",
         OTELBPF_CAPTURE_RING_BYTES="1MiB",
         OTELBPF_CAPTURE_SOCKETS="2000",
+        OTELBPF_CAPTURE_SOCKET_WAITS="false",
     )
 
     told = next(line for line in result.stderr.splitlines() if line.startswith("settings "))
@@ -182,6 +183,7 @@ def test_filters_and_limits_reach_the_kernel() -> None:
         "ring_bytes": 1 << 20,
         "max_sockets": 2000,
         "tls": True,
+        "waits": False,
         "keep_privileges": True,
     }
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from otelbpf.events import encode, wire
 from otelbpf.events.decode import MalformedRecord, RecordError, UnknownRecord, decode
-from otelbpf.events.types import Clock, Data, Event, Host, Identity, Listener, Losses, ProcessSeen, State, Tls
+from otelbpf.events.types import Clock, Data, Event, Host, Identity, Listener, Losses, ProcessSeen, State, Tls, Usage
 
 u8 = st.integers(0, (1 << 8) - 1)
 u32 = st.integers(0, (1 << 32) - 1)
@@ -56,6 +56,7 @@ identity_events = st.builds(
     runtime_name=text,
 )
 listener_events = st.builds(Listener, key, u64, u32, endpoints, u32, u32, u32, u32)
+usage_events = st.builds(Usage, u32, u64, u64, u64, u64, st.integers(-1, 1 << 62), text, u64, u64)
 host_events = st.builds(Host, name=text, id=text, arch=text, os_type=text, os_version=text, packets=st.booleans())
 events = st.one_of(
     data_events(),
@@ -67,6 +68,7 @@ events = st.one_of(
     identity_events,
     host_events,
     listener_events,
+    usage_events,
 )
 
 
@@ -89,6 +91,8 @@ def record_of(event: Event) -> bytes:
             return encode.encode_identity(event)
         case Host():
             return encode.encode_host(event)
+        case Usage():
+            return encode.encode_usage(event)
         case Listener():
             return encode.encode_listener(**msgspec.structs.asdict(event))
 
