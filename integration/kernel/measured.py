@@ -177,16 +177,24 @@ def waiting_read() -> tuple[Ports, Bracket]:
         return ports(client, server), (0.0, ended - times[0])
 
 
-def full_queue(backlog: int, more: int) -> tuple[int, int]:
-    """Nobody accepts; the queue is full and `more` connections find no place. The port, and how many waited."""
-    with contextlib.ExitStack() as stack:
-        listener = stack.enter_context(listen(backlog=backlog))
-        for _ in range(backlog + 1 + more):
-            client = stack.enter_context(socket.socket())
+_waiting = contextlib.ExitStack()
+
+
+def fill_queue(backlog: int, more: int) -> tuple[int, int]:
+    """Nobody accepts; the queue is full and `more` connections find no place. The port, and how many wait."""
+    listener = _waiting.enter_context(listen(backlog=backlog))
+    with contextlib.ExitStack() as turned_away:
+        for number in range(backlog + 1 + more):
+            client = (_waiting if number <= backlog else turned_away).enter_context(socket.socket())
             client.setblocking(False)
             client.connect_ex(listener.getsockname())
-        time.sleep(0.7)  # before the SYNs are sent again
-        return listener.getsockname()[1], backlog + 1
+        time.sleep(0.3)  # after a second their SYNs would be sent again
+    return listener.getsockname()[1], backlog + 1
+
+
+def leave_queue() -> None:
+    """Everybody goes, the listener too."""
+    _waiting.close()
 
 
 def only_closed() -> Ports:

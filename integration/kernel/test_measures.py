@@ -105,17 +105,22 @@ def test_nothing_is_told_of_a_wait_that_began_before_the_probes(tier: str, do: R
 
 
 def test_a_queue_that_is_full(recorder: Recorder, do: Run) -> None:
-    port, waited = do(measured.full_queue, 2, 3)
+    port, waiting = do(measured.fill_queue, 2, 3)
 
-    def told(events: list[Event]) -> list[Listener]:
+    def newest(events: list[Event]) -> Listener | None:
         mine = [e for e in events if isinstance(e, Listener) and parse_endpoints(e.endpoints).local_port == port]
-        return mine if mine and mine[-1].depth == 0 else []
+        return mine[-1] if mine else None
 
-    records = recorder.until(f"the end of the queue at port {port}", told)
-    assert max(record.deepest for record in records) == waited
-    assert {record.limit for record in records} == {2}
-    assert records[-1].dropped == 3
-    assert records[-1].pid in {event.pid for event in recorder.processes()}
+    def full(events: list[Event]) -> bool:
+        told = newest(events)
+        return told is not None and (told.depth, told.deepest, told.limit, told.dropped) == (waiting, waiting, 2, 3)
+
+    recorder.until(f"a full queue at port {port}", full)
+    told = newest(recorder.events)
+    assert told is not None
+    assert told.pid in {event.pid for event in recorder.processes()}
+    do(measured.leave_queue)
+    recorder.until(f"an empty queue at port {port}", lambda events: (last := newest(events)) and last.depth == 0)
 
 
 def test_who_only_closes_is_known(recorder: Recorder, do: Run) -> None:
