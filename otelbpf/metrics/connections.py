@@ -15,7 +15,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from typing import Final, Literal
 
-from otelbpf.connections.address import parse_endpoints
+from otelbpf.connections.address import address_text
 from otelbpf.connections.connection import Connection
 from otelbpf.events.types import State
 from otelbpf.events.wire import Flag, TcpState
@@ -257,6 +257,16 @@ class ConnectionMetrics:
                     *points(lambda s: s.stalled_window_ms / 1000, ("otelbpf.stall.cause", "receive_window")),
                 ),
             ),
+            _family(
+                "uncounted",
+                "counter",
+                "{connection}",
+                "Connections that are in none of these: no process was ever seen at them, or they had to give way.",
+                (
+                    Point("", (("reason", "no_process"),), self.unattributed),
+                    Point("", (("reason", "evicted"),), self.evicted),
+                ),
+            ),
         ]
 
     def _meet(self, known: _Known) -> _Known:
@@ -293,6 +303,7 @@ class ConnectionMetrics:
                 return True
             service = self._service_of(known.pid, known.opened_ns, known.endpoints)
             series = known.series = self._table.of(service, self._ends(known))
+            known.other = None  # two that know each other would stay until the garbage collector comes
             series.attempts += known.role == _CLIENT
             series.accepted += known.role == 0
         if known.connect_ns >= 0:
@@ -313,10 +324,10 @@ class ConnectionMetrics:
         if other is not None and other.pid:
             peer = self._service_of(other.pid, other.opened_ns, other.endpoints)
             return role, ("service.peer.name", peer)
-        ends = parse_endpoints(known.endpoints)
+        address = address_text(known.endpoints[16:32])
         if client:
-            return role, ("server.address", ends.remote_address), ("server.port", ends.remote_port)
-        return role, ("client.address", ends.remote_address)
+            return role, ("server.address", address), ("server.port", int.from_bytes(known.endpoints[34:36], "little"))
+        return role, ("client.address", address)
 
 
 def _look(known: _Known | None, connection_of: Callable[[bytes], Connection | None]) -> None:

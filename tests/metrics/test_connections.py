@@ -137,7 +137,7 @@ def test_an_accepted_connection_that_nobody_touched_is_nobodys(kernel: FakeKerne
     kernel.wait(2 * SECOND_NS)
 
     assert read(kernel, "accepted") == {}
-    assert kernel.pipeline.measures.connections.unattributed == 1
+    assert read(kernel, "uncounted") == {row("", reason="no_process"): 1, row("", reason="evicted"): 0}
 
 
 def test_an_accepted_connection_that_was_only_closed_counts(kernel: FakeKernel) -> None:
@@ -183,7 +183,7 @@ def test_the_place_of_the_oldest_goes_to_another_and_no_gauge_keeps_it() -> None
         client.close()
     assert read(kernel, "open") == {REMOTE: 0}
     assert read(kernel, "attempts") == {REMOTE: 4}
-    assert kernel.pipeline.measures.connections.evicted == 1
+    assert read(kernel, "uncounted")[row("", reason="evicted")] == 1
 
 
 def test_processes_that_were_not_asked_for_are_left_out() -> None:
