@@ -195,7 +195,7 @@ class ConnectionMetrics:
         points = self._table.points
         failures = (
             point
-            for kind in sorted({kind for _, series in self._table for kind in series.failures})
+            for kind in sorted({kind for _, series in self._table for kind in list(series.failures)})
             for point in points(
                 lambda series, kind=kind: series.failures.get(kind),  # type: ignore[misc]
                 ("error.type", kind[0]),

@@ -44,7 +44,7 @@ class Histogram:
 
 
 class Point(msgspec.Struct, frozen=True):
-    """One series as it stands."""
+    """One series as it stands; a histogram goes on counting, so whoever takes the snapshot reads it there and then."""
 
     service: str
     attributes: Attributes
