@@ -11,7 +11,7 @@ from otelbpf.cli.filters import matcher
 from otelbpf.config.settings import Settings
 from otelbpf.config.telling import Workloads as WorkloadSettings
 from otelbpf.errors import PrivilegeError
-from otelbpf.sources.features import WITHOUT_KPROBES, surroundings
+from otelbpf.sources.features import WITHOUT_ARRIVALS, WITHOUT_KPROBES, surroundings
 from otelbpf.sources.kubernetes import Kubernetes, in_cluster
 from otelbpf.sources.listeners import count_services
 from otelbpf.sources.live import LiveSource
@@ -86,6 +86,8 @@ def tell_limits(source: LiveSource) -> None:
         log.info("capture.fallback", tier=source.tier, because=source.passed_over, costs=WITHOUT_KPROBES)
     if source.tls_refused:
         log.warning("capture.limited", because=source.tls_refused, costs="TLS is not looked into")
+    if source.unwatched:
+        log.warning("capture.limited", because=source.unwatched, costs=WITHOUT_ARRIVALS)
     for feature in surroundings():
         if not feature.works:
             log.warning("capture.limited", because=feature.found, costs=feature.costs, remedy=feature.remedy)

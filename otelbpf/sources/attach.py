@@ -70,6 +70,7 @@ class Attachment:
         self.programs = dict(zip(loaded.programs, descriptors[end:], strict=True))
         """Programs that are loaded but not attached, by name."""
         self.refused = loaded.refused
+        self.unwatched = loaded.unwatched
         self.events = loaded.events
         """Kprobe events in tracefs that belong to it."""
 

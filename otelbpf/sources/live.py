@@ -135,7 +135,7 @@ class LiveSource:
             maps.update(self._maps[name], key, value)
         self._ring = Ring(self._maps["events"], ring_bytes)
         self._queues = Queues(
-            self._maps["listeners"], self._attachment.programs[LOOK], ports=ports, by_socket=not (cgroup_ids or pids)
+            self._maps["listeners"], self._attachment.programs[LOOK], ports=ports, names_owners=not (cgroup_ids or pids)
         )
         self._watch = Watch()
         self._last_words = LastWords(self._maps["sockets"], self._maps["untold"], self._ring)
@@ -159,6 +159,11 @@ class LiveSource:
     def probes(self) -> list[str]:
         """What is attached."""
         return self._attachment.probes
+
+    @property
+    def unwatched(self) -> str:
+        """Why it is not noted when sockets can be read; empty where it is, or was not asked for."""
+        return self._attachment.unwatched
 
     @property
     def libraries(self) -> int:

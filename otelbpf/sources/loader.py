@@ -110,7 +110,9 @@ class Loaded(msgspec.Struct, frozen=True, omit_defaults=True):
     programs: list[str] = []
     """Loaded, to be attached later."""
     refused: str = ""
-    """Why programs that can be done without are missing."""
+    """Why the programs for TLS are missing."""
+    unwatched: str = ""
+    """Why nothing tells when a socket can be read."""
     events: list[str] = []
     """Kprobe events made in tracefs, to be removed at the end."""
     error: str = ""
@@ -174,9 +176,7 @@ def load(order: Order) -> tuple[Loaded, list[int]]:
     for number, teller in enumerate(tellers):
         maps.update(tables["telling"], number.to_bytes(4, "little"), teller.to_bytes(4, "little"))
     # Data first and state last would miss births; state first sees no bytes of sockets it cannot place.
-    has_tracepoint = not kprobe_tier or kprobes.has_tracepoint("sock", _READABLE[1])
-    hooks = _COMMON + (() if kprobe_tier else _TRACEPOINTS) + ((_READABLE,) if order.waits and has_tracepoint else ())
-    for name, tracepoint in hooks:
+    for name, tracepoint in _COMMON + (() if kprobe_tier else _TRACEPOINTS):
         program = _load_program(module, name, bcc.BPF.RAW_TRACEPOINT)
         attached.append((f"{tracepoint}:{name}", _attach_raw_tracepoint(bcc, program, tracepoint)))
     if kprobe_tier:
@@ -184,12 +184,16 @@ def load(order: Order) -> tuple[Loaded, list[int]]:
         if kprobes.has_function(_PAGES[1]):
             entries.append(_PAGES)
             returns.append(("on_send_return", _PAGES[1]))
-        if order.waits and not has_tracepoint:
-            entries.append(_READABLE_CALL)
         programs = {name: _load_program(module, name, kind) for name, _ in entries + returns}
         for name, function, event, descriptor in kprobes.attach(programs, entries, returns):
             attached.append((f"{function}:{name}", descriptor))
             events.append(event)
+    unwatched = ""
+    if order.waits:
+        try:
+            attached += _watch(bcc, module, kprobe_tier, events)
+        except OtelbpfError as error:
+            unwatched = error.problem
     programs, refused = _load_tls(bcc, module) if order.tls else ({}, "")
     programs[LOOK] = _load_program(module, LOOK, bcc.BPF.RAW_TRACEPOINT)
     answer = Loaded(
@@ -197,9 +201,24 @@ def load(order: Order) -> tuple[Loaded, list[int]]:
         attached=[name for name, _ in attached],
         programs=list(programs),
         refused=refused,
+        unwatched=unwatched,
         events=events,
     )
     return answer, [*tables.values(), *(descriptor for _, descriptor in attached), *programs.values()]
+
+
+def _watch(bcc: Any, module: Any, kprobe_tier: bool, events: list[str]) -> list[tuple[str, int]]:
+    """Attach to what makes sockets readable; adds what it leaves in tracefs to `events`."""
+    if not kprobe_tier or kprobes.has_tracepoint("sock", _READABLE[1]):
+        name, tracepoint = _READABLE
+        program = _load_program(module, name, bcc.BPF.RAW_TRACEPOINT)
+        return [(f"{tracepoint}:{name}", _attach_raw_tracepoint(bcc, program, tracepoint))]
+    programs = {_READABLE_CALL[0]: _load_program(module, _READABLE_CALL[0], bcc.BPF.KPROBE)}
+    attached = []
+    for name, function, event, descriptor in kprobes.attach(programs, [_READABLE_CALL], []):
+        attached.append((f"{function}:{name}", descriptor))
+        events.append(event)
+    return attached
 
 
 def _load_tls(bcc: Any, module: Any) -> tuple[dict[str, int], str]:
@@ -283,7 +302,7 @@ def refusal(tracepoint: str, number: int) -> KernelError:
     """Why a program could not be attached to a tracepoint, and what helps."""
     if number == errno.EMFILE:
         return KernelError("too many open files for the probes", "raise the limit: ulimit -n 1024")
-    if number == errno.ENOENT and tracepoint in dict((*_TRACEPOINTS, _READABLE)).values():
+    if number == errno.ENOENT and tracepoint in dict(_TRACEPOINTS).values():
         return KernelError(
             f"the kernel has no tracepoint {tracepoint}", "needs Linux 6.3, or --tier kprobe before that"
         )

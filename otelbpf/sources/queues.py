@@ -49,13 +49,13 @@ class _Seen(msgspec.Struct, frozen=True):
 class Queues:
     """The accept queues of the probes' table `listeners`."""
 
-    def __init__(self, listeners: int, look: int, *, ports: Collection[int] = (), by_socket: bool = True) -> None:
+    def __init__(self, listeners: int, look: int, *, ports: Collection[int] = (), names_owners: bool = True) -> None:
         """`look` is the program. Only sockets at `ports` are told, where some are given; whose they are is told unless
-        the processes were chosen in a way that only the kernel can tell (`by_socket` False)."""
+        the processes were chosen in a way that only the kernel can tell (`names_owners` False)."""
         self._listeners = listeners
         self._look = look
         self._ports = frozenset(ports)
-        self._names_owner = by_socket
+        self._names_owner = names_owners
         self._told: dict[bytes, _Seen] = {}
 
     def look(self, now_ns: int) -> Iterator[bytes]:
