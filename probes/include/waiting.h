@@ -6,8 +6,8 @@
 /* Bytes of which the first arrived when everything before them had been read: TCP made them readable at `time_ns`. */
 struct arrival {
 	u64 time_ns;
-	u32 begin;	/* TCP sequence numbers of the first byte, and behind the last */
-	u32 end;
+	u32 begin;	/* TCP sequence number of the first byte; every run has another */
+	u32 length;	/* 0 while the others are written */
 };
 
 /* Of an accepted socket. The newest two, for what arrives between a call's end and its account must not take the place of
