@@ -13,7 +13,7 @@ from otelbpf.connections.connection import Connection
 from otelbpf.connections.stream import Piece
 from otelbpf.connections.tracker import Tracker
 from otelbpf.events.decode import RecordError, decode
-from otelbpf.events.types import Clock, Data, Event, Host, Identity, Listener, Losses, ProcessSeen, State, Tls, Usage
+from otelbpf.events.types import Clock, Data, Event, Host, Identity, Losses, ProcessSeen, State, Tls
 from otelbpf.events.wire import Flag, Loss, TcpState, TlsEvent
 from otelbpf.exchanges.base import Dialogue, Phase
 from otelbpf.exchanges.exchange import Exchange
@@ -117,8 +117,7 @@ class Pipeline:
             Identity: self._identity,
             ProcessSeen: self._directory.see,
             Host: self._host,
-            Listener: self.measures.queues.note,
-            Usage: self.measures.usage.note,
+            **self.measures.takers,
             Losses: self._losses,
         }
 

@@ -13,7 +13,20 @@ from typing import Any, Final, TypeVar
 import msgspec
 
 from otelbpf.events import wire
-from otelbpf.events.types import Clock, Data, Event, Host, Identity, Listener, Losses, ProcessSeen, State, Tls, Usage
+from otelbpf.events.types import (
+    Clock,
+    Data,
+    Event,
+    Host,
+    Identity,
+    Listener,
+    Losses,
+    ProcessSeen,
+    Refusals,
+    State,
+    Tls,
+    Usage,
+)
 
 
 class RecordError(ValueError):
@@ -82,6 +95,7 @@ _LOSS_COUNTS: Final = struct.Struct("<" + "QQ" * len(wire.Loss))
 _LISTENER: Final = _only("depth deepest limit dropped", wire.HEADER_FIELDS, wire.ENDPOINTS_FIELDS, wire.LISTENER_FIELDS)
 _identity: Final = msgspec.json.Decoder(Identity).decode
 _usage: Final = msgspec.json.Decoder(Usage).decode
+_refusals: Final = msgspec.json.Decoder(Refusals).decode
 _host: Final = msgspec.json.Decoder(Host).decode
 
 
@@ -178,6 +192,10 @@ def _usage_seen(record: bytes, flags: int, time_ns: int, pid: int, tid: int) -> 
     return _json(_usage, record)
 
 
+def _refusals_seen(record: bytes, flags: int, time_ns: int, pid: int, tid: int) -> Refusals:
+    return _json(_refusals, record)
+
+
 def _host_seen(record: bytes, flags: int, time_ns: int, pid: int, tid: int) -> Host:
     return _json(_host, record)
 
@@ -201,6 +219,7 @@ _READERS: Final[dict[int, tuple[int, Callable[[bytes, int, int, int, int], Event
     wire.Kind.IDENTITY: (wire.HEADER.size, _identity_seen),
     wire.Kind.LOSSES: (wire.LOSSES.size, _losses),
     wire.Kind.USAGE: (wire.HEADER.size, _usage_seen),
+    wire.Kind.REFUSALS: (wire.HEADER.size, _refusals_seen),
     wire.Kind.LISTENER: (wire.LISTENER.size, _listener),
     wire.Kind.HOST: (wire.HEADER.size, _host_seen),
 }

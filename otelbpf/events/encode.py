@@ -11,7 +11,7 @@ from typing import Final
 import msgspec
 
 from otelbpf.events import wire
-from otelbpf.events.types import Host, Identity, Usage
+from otelbpf.events.types import Host, Identity, Refusals, Usage
 
 NO_KEY: Final = bytes(16)
 NO_ENDPOINTS: Final = bytes(40)
@@ -187,6 +187,11 @@ def encode_identity(identity: Identity) -> bytes:
 def encode_usage(usage: Usage) -> bytes:
     """A usage record."""
     return _record(wire.Kind.USAGE, _json(usage), usage.time_ns, pid=usage.pid, tid=usage.pid)
+
+
+def encode_refusals(refusals: Refusals) -> bytes:
+    """A refusals record."""
+    return _record(wire.Kind.REFUSALS, _json(refusals), refusals.time_ns)
 
 
 def encode_host(host: Host, *, time_ns: int = 0) -> bytes:

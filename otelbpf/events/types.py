@@ -173,6 +173,18 @@ class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
     throttled_ns: int = 0
 
 
+class Refusals(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What the listening sockets of a network namespace have thrown away until `time_ns`, since it was made."""
+
+    namespace: int
+    """Inode number."""
+    time_ns: int = 0
+    overflows: int = 0
+    """ListenOverflows of /proc/PID/net/netstat: an accept queue was full."""
+    drops: int = 0
+    """ListenDrops: for any reason, that one included."""
+
+
 class Host(msgspec.Struct, frozen=True, omit_defaults=True):
     """The machine the records come from."""
 
@@ -189,4 +201,4 @@ class Host(msgspec.Struct, frozen=True, omit_defaults=True):
     """Connections were chosen by their addresses: what has none cannot be said to be among them."""
 
 
-Event = Data | State | Tls | ProcessSeen | Clock | Identity | Losses | Host | Listener | Usage
+Event = Data | State | Tls | ProcessSeen | Clock | Identity | Losses | Host | Listener | Usage | Refusals

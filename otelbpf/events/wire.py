@@ -31,6 +31,8 @@ class Kind(enum.IntEnum):
     """JSON of `events.types.Host`: the machine the records come from."""
     USAGE = 37
     """JSON of `events.types.Usage`: what a process has used of the processors."""
+    REFUSALS = 38
+    """JSON of `events.types.Refusals`: connections that a network namespace had no room for."""
     LISTENER = 36
     """How it stands with a socket that listens: endpoints, then LISTENER_FIELDS."""
 

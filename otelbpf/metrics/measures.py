@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Final
 
 from otelbpf.connections.connection import Connection
+from otelbpf.events.types import Event, Listener, Refusals, Usage
 from otelbpf.metrics.connections import ConnectionMetrics
 from otelbpf.metrics.queues import QueueMetrics
 from otelbpf.metrics.requests import RequestMetrics
@@ -41,6 +42,12 @@ class Measures:
         self.requests = RequestMetrics(service_now, wanted=lambda pid: pid > 0 and wanted(pid))
         self.queues = QueueMetrics(service_now, wanted=wanted)
         self.usage = UsageMetrics(service_now, wanted=wanted)
+        self.takers: dict[type[Event], Callable[..., None]] = {
+            Listener: self.queues.note,
+            Refusals: self.queues.refuse,
+            Usage: self.usage.note,
+        }
+        """Whom events go to that are for nobody else."""
 
     def meet(self, connection: Connection) -> None:
         """The first bytes of a connection were seen."""

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from otelbpf.connections.address import parse_endpoints
 from otelbpf.connections.connection import Connection
-from otelbpf.events.types import Listener
+from otelbpf.events.types import Listener, Refusals
 from otelbpf.events.wire import Flag
 from otelbpf.metrics.requests import WINDOW_NS
 from otelbpf.metrics.series import Attributes, Family, Table
@@ -51,6 +51,8 @@ class QueueMetrics:
         self._sockets: OrderedDict[bytes, tuple[Listener, _Queue | None]] = OrderedDict()
         self._table: Table[_Queue] = Table(_Queue, max_series)
         self._window_ns = 0
+        self._namespaces: OrderedDict[int, Refusals] = OrderedDict()
+        self._refused: Table[list[int]] = Table(lambda: [0, 0], max_series)
 
     def meet(self, connection: Connection) -> None:
         """The first bytes of a connection were seen."""
@@ -79,6 +81,17 @@ class QueueMetrics:
         queue.depths[event.key] = event.depth
         queue.limit = event.limit
         queue.most = max(queue.most, event.deepest)
+
+    def refuse(self, event: Refusals) -> None:
+        """What a network namespace has had no room for: every socket in it, also those that no probe has seen."""
+        before = self._namespaces.pop(event.namespace, None)
+        self._namespaces[event.namespace] = event
+        if len(self._namespaces) > self._max:
+            self._namespaces.popitem(last=False)
+        refused = self._refused.of("", (("otelbpf.network.namespace", event.namespace),))
+        if before is not None:
+            refused[0] += max(event.overflows - before.overflows, 0)
+            refused[1] += max(event.drops - before.drops, 0)
 
     def tick(self, now_ns: int) -> None:
         """Time has passed."""
@@ -119,6 +132,20 @@ class QueueMetrics:
                 "{connection}",
                 "Handshakes that the kernel threw away at a listening socket, above all because its queue was full.",
                 tuple(points(lambda queue: queue.dropped)),
+            ),
+            Family(
+                "otelbpf.namespace.listen.overflows",
+                "counter",
+                "{connection}",
+                "Handshakes for which an accept queue in the network namespace had no room (ListenOverflows).",
+                tuple(self._refused.points(lambda refused: refused[0])),
+            ),
+            Family(
+                "otelbpf.namespace.listen.drops",
+                "counter",
+                "{connection}",
+                "Handshakes thrown away at listening sockets of the network namespace for any reason (ListenDrops).",
+                tuple(self._refused.points(lambda refused: refused[1])),
             ),
         ]
 

@@ -1,5 +1,6 @@
 """What processors a traced process used, waited for and was denied: /proc/PID/stat, schedstat of its threads (proc(5)),
-cpu.stat of its cgroups (cgroup v2). Files anybody may read, each process once in ten seconds, a bounded number of them.
+cpu.stat of its cgroups (cgroup v2); and what its network namespace had no room for (net/netstat). Small files, each
+once in ten seconds, a bounded number of them.
 """
 
 from __future__ import annotations
@@ -11,8 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from otelbpf.events.encode import encode_usage
-from otelbpf.events.types import Usage
+from otelbpf.events.encode import encode_refusals, encode_usage
+from otelbpf.events.types import Refusals, Usage
 from otelbpf.sources.cgroups import cgroup_root
 
 INTERVAL_NS: Final = 10_000_000_000
@@ -45,6 +46,7 @@ class Watch:
         self._proc = proc
         self._cgroups = cgroups or cgroup_root()
         self._watched: OrderedDict[int, _Watched] = OrderedDict()
+        self._namespaces: OrderedDict[int, int] = OrderedDict()
 
     def add(self, pid: int) -> None:
         """Look at this process from now on."""
@@ -54,7 +56,7 @@ class Watch:
                 self._watched.popitem(last=False)
 
     def look(self, now_ns: int) -> Iterator[bytes]:
-        """A record for each process whose turn it is."""
+        """A record for each process whose turn it is, and one for each network namespace that they are in."""
         due = [pid for pid, known in self._watched.items() if now_ns - known.looked_ns >= INTERVAL_NS]
         throttled: dict[str, tuple[int, int]] = {}
         for pid in due[:_AT_ONCE]:
@@ -62,6 +64,9 @@ class Watch:
                 yield encode_usage(self._read(pid, self._watched[pid], now_ns, throttled))
             except (OSError, ValueError, IndexError):  # it has ended, and may have done so while it was read
                 del self._watched[pid]
+                continue
+            with contextlib.suppress(OSError, ValueError, KeyError):
+                yield from self._refusals(self._proc / str(pid), now_ns)
 
     def _read(self, pid: int, known: _Watched, now_ns: int, throttled: dict[str, tuple[int, int]]) -> Usage:
         folder = self._proc / str(pid)
@@ -82,6 +87,26 @@ class Watch:
             cgroup=group,
             throttled_periods=throttled[group][0],
             throttled_ns=throttled[group][1],
+        )
+
+    def _refusals(self, folder: Path, now_ns: int) -> Iterator[bytes]:
+        namespace = (folder / "ns" / "net").stat().st_ino
+        if now_ns - self._namespaces.get(namespace, -INTERVAL_NS) < INTERVAL_NS:
+            return
+        lines = (folder / "net" / "netstat").read_text().splitlines()
+        self._namespaces[namespace] = now_ns
+        self._namespaces.move_to_end(namespace)
+        if len(self._namespaces) > MAX_PROCESSES:
+            self._namespaces.popitem(last=False)
+        names, values = (line.split() for line in lines if line.startswith("TcpExt:"))
+        told = dict(zip(names, values, strict=True))
+        yield encode_refusals(
+            Refusals(
+                namespace=namespace,
+                time_ns=now_ns,
+                overflows=int(told["ListenOverflows"]),
+                drops=int(told["ListenDrops"]),
+            )
         )
 
     def _throttled(self, group: str) -> tuple[int, int]:

@@ -9,7 +9,20 @@ from hypothesis import strategies as st
 
 from otelbpf.events import encode, wire
 from otelbpf.events.decode import MalformedRecord, RecordError, UnknownRecord, decode
-from otelbpf.events.types import Clock, Data, Event, Host, Identity, Listener, Losses, ProcessSeen, State, Tls, Usage
+from otelbpf.events.types import (
+    Clock,
+    Data,
+    Event,
+    Host,
+    Identity,
+    Listener,
+    Losses,
+    ProcessSeen,
+    Refusals,
+    State,
+    Tls,
+    Usage,
+)
 
 u8 = st.integers(0, (1 << 8) - 1)
 u32 = st.integers(0, (1 << 32) - 1)
@@ -57,6 +70,7 @@ identity_events = st.builds(
 )
 listener_events = st.builds(Listener, key, u64, u32, endpoints, u32, u32, u32, u32)
 usage_events = st.builds(Usage, u32, u64, u64, u64, u64, st.integers(-1, 1 << 62), text, u64, u64)
+refusals_events = st.builds(Refusals, u64, u64, u64, u64)
 host_events = st.builds(Host, name=text, id=text, arch=text, os_type=text, os_version=text, packets=st.booleans())
 events = st.one_of(
     data_events(),
@@ -69,6 +83,7 @@ events = st.one_of(
     host_events,
     listener_events,
     usage_events,
+    refusals_events,
 )
 
 
@@ -91,6 +106,8 @@ def record_of(event: Event) -> bytes:
             return encode.encode_identity(event)
         case Host():
             return encode.encode_host(event)
+        case Refusals():
+            return encode.encode_refusals(event)
         case Usage():
             return encode.encode_usage(event)
         case Listener():
@@ -185,7 +202,7 @@ def test_a_tail_longer_than_the_piece() -> None:
         decode(patched(record, 104, b"\x03"))
 
 
-@pytest.mark.parametrize("kind", [0, 5, 31, 36, 0x0102, 0xFFFF])
+@pytest.mark.parametrize("kind", [0, 5, 31, 39, 0x0102, 0xFFFF])
 def test_an_unknown_kind(kind: int) -> None:
     """Kinds of another version, and kinds whose low byte looks like one of ours, are unknown."""
     with pytest.raises(UnknownRecord) as caught:

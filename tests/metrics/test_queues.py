@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from otelbpf.events.encode import encode_endpoints, encode_key, encode_listener
+from otelbpf.events.encode import encode_endpoints, encode_key, encode_listener, encode_refusals
+from otelbpf.events.types import Refusals
 from otelbpf.metrics.requests import WINDOW_NS
 from otelbpf.metrics.series import Histogram
 from tests.fake_kernel import FakeKernel
 from tests.metrics.reading import Row, row, values
 
+KINDS = ("overflows", "drops")
 STOCK = row("stock", server_port=80)
 
 
@@ -95,3 +97,14 @@ def test_the_most_is_forgotten_after_two_windows(kernel: FakeKernel) -> None:
     assert read(kernel, "depth.max") == {STOCK: 17}
     kernel.wait(WINDOW_NS)
     assert read(kernel, "depth.max") == {STOCK: 1}
+
+
+def test_what_a_namespace_had_no_room_for_since_the_first_look(kernel: FakeKernel) -> None:
+    for namespace, overflows, drops in ((7, 100, 200), (8, 0, 0), (7, 103, 205), (8, 0, 1)):
+        kernel.put(
+            encode_refusals(Refusals(namespace=namespace, time_ns=kernel.tick(), overflows=overflows, drops=drops))
+        )
+
+    found = {name: values(kernel.pipeline.measures.snapshot(), f"otelbpf.namespace.listen.{name}") for name in KINDS}
+    first, second = (row("", otelbpf_network_namespace=number) for number in (7, 8))
+    assert found == {"overflows": {first: 3, second: 0}, "drops": {first: 5, second: 1}}

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from otelbpf.events.decode import decode
-from otelbpf.events.types import Usage
+from otelbpf.events.types import Refusals, Usage
 from otelbpf.sources.usage import INTERVAL_NS, MAX_PROCESSES, Watch
 
 TICK_NS = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
@@ -29,6 +29,16 @@ class Host:
         (folder / "stat").write_text(f"{pid} (a ) b) S 1 {'0 ' * 9}{user} {system} {'0 ' * 6}{started} 0 0\n")
         (folder / "cgroup").write_text(f"1:cpu:/x\n0::{group}\n")
         (folder / "task").mkdir(exist_ok=True)
+        (folder / "ns").mkdir(exist_ok=True)
+        (folder / "net").mkdir(exist_ok=True)
+        (folder / "ns" / "net").touch()
+        self.refuse(pid, 0, 0)
+
+    def refuse(self, pid: int, overflows: int, drops: int) -> None:
+        text = (
+            f"TcpExt: SyncookiesSent ListenOverflows ListenDrops\nTcpExt: 4 {overflows} {drops}\nIpExt: A\nIpExt: 1\n"
+        )
+        (self.proc / str(pid) / "net" / "netstat").write_text(text)
 
     def thread(self, pid: int, thread: int, delayed_ns: int) -> None:
         folder = self.proc / str(pid) / "task" / str(thread)
@@ -43,6 +53,7 @@ class Host:
     def look(self, *, after_ns: int = INTERVAL_NS) -> list[Usage]:
         self.now_ns += after_ns
         events = [decode(record) for record in self.watch.look(self.now_ns)]
+        self.refused = [event for event in events if isinstance(event, Refusals)]
         return [event for event in events if isinstance(event, Usage)]
 
 
@@ -122,6 +133,23 @@ def test_each_process_has_its_turn_once_in_an_interval(host: Host) -> None:
     assert turns[-12:] == [64, 36, 0, 0, 0, 0, 0, 0, 0, 0, 64, 36]
 
 
+def test_what_a_network_namespace_had_no_room_for_is_told_once(host: Host) -> None:
+    for pid in (7, 8, 9):
+        host.process(pid)
+        host.watch.add(pid)
+    shared = host.proc / "8" / "ns" / "net"
+    shared.unlink()
+    os.link(host.proc / "7" / "ns" / "net", shared)
+    host.refuse(7, 3, 5)
+    host.look()
+
+    first, second = ((host.proc / pid / "ns" / "net").stat().st_ino for pid in ("7", "9"))
+    assert host.refused == [
+        Refusals(namespace=first, time_ns=INTERVAL_NS, overflows=3, drops=5),
+        Refusals(namespace=second, time_ns=INTERVAL_NS),
+    ]
+
+
 def test_who_has_ended_is_forgotten(host: Host) -> None:
     host.process(7)
     host.watch.add(7)
@@ -157,8 +185,11 @@ def test_the_oldest_gives_way(host: Host) -> None:
 def test_this_process_on_this_host() -> None:
     watch = Watch()
     watch.add(os.getpid())
-    (usage,) = [decode(record) for record in watch.look(INTERVAL_NS)]
+    usage, refusals = (decode(record) for record in watch.look(INTERVAL_NS))
 
     assert isinstance(usage, Usage)
+    assert isinstance(refusals, Refusals)
+    assert refusals.namespace == os.stat("/proc/self/ns/net").st_ino
+    assert refusals.drops >= refusals.overflows
     used = os.times()
     assert 0 < usage.user_ns + usage.system_ns <= (used.user + used.system) * 1e9 + TICK_NS
