@@ -35,9 +35,7 @@ class Host:
         self.refuse(pid, 0, 0)
 
     def refuse(self, pid: int, overflows: int, drops: int) -> None:
-        text = (
-            f"TcpExt: SyncookiesSent ListenOverflows ListenDrops\nTcpExt: 4 {overflows} {drops}\nIpExt: A\nIpExt: 1\n"
-        )
+        text = f"TcpExt: Other ListenOverflows ListenDrops\nTcpExt: 4 {overflows} {drops}\nIpExt: A\nIpExt: 1\n"
         (self.proc / str(pid) / "net" / "netstat").write_text(text)
 
     def thread(self, pid: int, thread: int, delayed_ns: int) -> None:
