@@ -54,6 +54,8 @@ class Engine:
         if names:
             self("rm", "--force", "--volumes", *names)
         self("network", "prune", "--force")
+        # What later builds go on from stays for a while, and not for ever.
+        self("image", "prune", "--force", "--filter=until=48h")
         self.running.stop(within_seconds=30)
         shutil.rmtree(self._folder, ignore_errors=True)
 
