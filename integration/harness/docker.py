@@ -57,7 +57,9 @@ class Engine:
         # What later builds go on from stays for a while, and not for ever.
         self("image", "prune", "--force", "--filter=until=48h")
         self.running.stop(within_seconds=30)
-        shutil.rmtree(self._folder, ignore_errors=True)
+        for namespace in self._folder.glob("run/netns/*"):  # which the engine leaves mounted
+            subprocess.run(["umount", namespace], check=True)
+        shutil.rmtree(self._folder)
 
     def _serves(self) -> bool:
         if not self.running.alive():
