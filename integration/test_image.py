@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import shlex
 import subprocess
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,16 +12,14 @@ import pytest
 
 from integration.harness import balance, spans
 from integration.harness.docker import BUILD_SECONDS, IMAGE, Engine
+from integration.harness.pair import COUNT, PROGRAM, assert_told, expected
 from integration.harness.processes import ROOT, Running, free_port, python, wait_for
-from integration.harness.programs import SOURCES
 from integration.harness.secured import Certificate, certificate
 
 pytestmark = pytest.mark.timeout(BUILD_SECONDS + 240)
 
 MAX_IMAGE_BYTES = 420_000_000
 """401 MB when it was measured, 228 of them LLVM, which libbpfcc links."""
-PROGRAM = SOURCES / "secured_pair.py"
-COUNT = 23
 
 
 @pytest.fixture(scope="module")
@@ -76,23 +73,9 @@ def test_processes_of_the_host_and_of_another_container(engine: Engine, folder: 
     told = engine.logs("collector")
     assert engine.inspect("collector")["State"]["ExitCode"] == 0, told.stderr
     seen = spans.parse(told.stdout)
-    expected = Counter(
-        (
-            kind,
-            scheme,
-            f"/r/{run}-{place}/{scheme}/{number}",
-            200 if number % 5 else 503,
-            10 * number,
-            service,
-            identifier,
-        )
-        for place, service, identifier in (("host", "secured_pair", ""), ("container", "shop", container))
-        for kind in ("SERVER", "CLIENT")
-        for scheme in ("http", "https")
-        for number in range(COUNT)
+    assert_told(
+        seen, expected(f"{run}-host", "secured_pair") + expected(f"{run}-container", "shop", container=container)
     )
-    assert Counter(map(described, seen)) == expected, told.stderr
-    assert_paired(seen)
     assert {(span.resource["host.name"], span.resource.get("os.version")) for span in seen} == {host()}
     sheet = balance.parse(told.stderr)
     sheet.assert_nothing_lost()
@@ -141,24 +124,6 @@ def ask_in_a_container(engine: Engine, folder: Path, identity: Certificate, plai
     engine("exec", "shop", "python3", "/program.py", "ask", *ports, files[0], run, str(COUNT))
     engine("stop", "--time=1", "shop")
     return container
-
-
-def described(span: spans.SeenSpan) -> tuple[object, ...]:
-    """What is compared: everything that the workload knows."""
-    scheme = span.attributes.get("url.scheme") or str(span.attributes["url.full"]).partition(":")[0]
-    resource = span.resource
-    size = span.attributes["http.response.body.size"]
-    status = span.attributes["http.response.status_code"]
-    return span.kind, scheme, span.path, status, size, resource["service.name"], resource.get("container.id", "")
-
-
-def assert_paired(seen: list[spans.SeenSpan]) -> None:
-    """Each server's span is the child of the client's that asked for the same."""
-    clients = {span.span_id: span for span in seen if span.kind == "CLIENT"}
-    for span in seen:
-        if span.kind == "SERVER":
-            parent = clients[span.parent_id]
-            assert (parent.path, parent.trace_id) == (span.path, span.trace_id)
 
 
 def host() -> tuple[str, str | None]:

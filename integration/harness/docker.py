@@ -87,6 +87,15 @@ class Engine:
         assert isinstance(found, dict)
         return found
 
+    def unpack(self, image: str, folder: Path) -> None:
+        """An image's files in a folder."""
+        container = self("create", image)
+        packed = folder.with_suffix(".tar")
+        self("export", "--output", packed, container)
+        folder.mkdir()
+        run(["tar", "-C", folder, "-xf", packed], environment=os.environ, seconds=60)
+        packed.unlink()
+
     def import_base(self) -> None:
         """BASE, unless it is there."""
         if not self("images", "--quiet", BASE):
