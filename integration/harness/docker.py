@@ -26,6 +26,7 @@ IMAGE = "otelbpf"
 BUILD_SECONDS = 1200
 """Three minutes on two processors; Debian's mirrors decide."""
 _AUTHORITIES = Path("/etc/ssl/certs/ca-certificates.crt")
+_OWN_AUTHORITIES = Path("/usr/local/share/ca-certificates")
 # As debuerreotype makes the published image slim.
 _LEFT_OUT = ("doc", "info", "lintian", "locale", "man")
 
@@ -139,7 +140,12 @@ def base() -> Path:
             (root / below).mkdir()
         rules = "".join(f"path-exclude /usr/share/{name}/*\n" for name in _LEFT_OUT)
         (root / "etc/dpkg/dpkg.cfg.d/docker").write_text(rules)
-        shutil.copy(_AUTHORITIES, root / _AUTHORITIES.relative_to("/"))
+        # Both: the package that a later layer installs makes the file anew, from the folder.
+        believed = root / _AUTHORITIES.relative_to("/")
+        believed.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(_AUTHORITIES, believed)
+        if _OWN_AUTHORITIES.is_dir():
+            shutil.copytree(_OWN_AUTHORITIES, root / _OWN_AUTHORITIES.relative_to("/"), dirs_exist_ok=True)
         new = made.with_suffix(".new")
         run(["tar", "-C", root, "-cf", new, "."], environment=os.environ, seconds=60)
         new.rename(made)
