@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -36,12 +37,21 @@ def slowdown() -> int:
     return 1 if accelerated() else EMULATED_SLOWDOWN
 
 
-def run(kernel: Kernel, command: str, results: Path, *, within_seconds: float, memory_mib: int = 4096) -> Ended:
-    """Boot `kernel`, run the bash script `command` as root with `results` mounted at /results, switch off."""
+def run(
+    kernel: Kernel,
+    command: str,
+    results: Path,
+    *,
+    within_seconds: float,
+    memory_mib: int = 4096,
+    large: Sequence[Path] | None = None,
+) -> Ended:
+    """Boot `kernel`, run the bash script `command` as root with `results` mounted at /results, switch off. `large`
+    files are fetched first, those of BCC unless told."""
     qemu = tool("qemu-system-x86_64", "qemu-system-x86")
     results.mkdir(parents=True, exist_ok=True)
     (results / "command").write_text(command)
-    (results / "fetch").write_text("".join(f"{path}\n" for path in large_libraries()))
+    (results / "fetch").write_text("".join(f"{path}\n" for path in large or large_libraries()))
     argv: list[str | Path] = [
         qemu, "-machine", "q35", "-m", str(memory_mib), "-smp", "2", "-nographic", "-no-reboot", "-nodefaults",
         "-serial", "stdio",

@@ -15,7 +15,17 @@ from otelbpf.sources.features import WITHOUT_ARRIVALS, WITHOUT_KPROBES, surround
 from otelbpf.sources.kubernetes import Kubernetes, in_cluster
 from otelbpf.sources.listeners import count_services
 from otelbpf.sources.live import LiveSource
-from otelbpf.sources.privileges import BPF, KEPT, KEPT_FOR_TLS, NAMES, PERFMON, SYS_ADMIN, drop_privileges, has
+from otelbpf.sources.privileges import (
+    BPF,
+    KEPT,
+    KEPT_FOR_TLS,
+    NAMES,
+    PERFMON,
+    SYS_ADMIN,
+    drop_privileges,
+    has,
+    what_to_keep,
+)
 from otelbpf.sources.processes import describe
 from otelbpf.sources.workloads import Workloads
 from otelbpf.telemetry.log import logger
@@ -72,11 +82,20 @@ def _workloads(settings: WorkloadSettings) -> Workloads:
     return Workloads(sockets=settings.sockets, labels=settings.labels, pods=pods)
 
 
-def settle(settings: Settings) -> None:
+def settle(settings: Settings, source: LiveSource) -> None:
     """Give up what reading the ring and /proc does not need, unless it is to be kept. Threads inherit what is left:
     they are started after this, and files are opened before."""
-    if settings.privileges.drop:
-        drop_privileges(KEPT_FOR_TLS if settings.capture.tls else KEPT)
+    if not settings.privileges.drop:
+        return
+    kept = what_to_keep(KEPT_FOR_TLS if settings.capture.tls else KEPT, suffices=source.is_readable)
+    drop_privileges(kept)
+    if SYS_ADMIN in kept:
+        logger().warning(
+            "capture.limited",
+            because="CAP_BPF was not given, and this kernel lets only CAP_SYS_ADMIN stand for it",
+            costs="CAP_SYS_ADMIN is not given up",
+            remedy="give CAP_BPF beside it, or use Linux 5.19 or newer",
+        )
 
 
 def tell_limits(source: LiveSource) -> None:

@@ -19,9 +19,10 @@ from otelbpf import __version__
 from otelbpf.errors import OtelbpfError
 
 _COMMANDS: Final = {
-    "run": "Trace this host: every HTTP/1 request becomes a span.",
+    "run": "Trace this host: every HTTP and gRPC request becomes a span.",
     "record": "Write the kernel's raw records to a file.",
     "replay": "Make spans of a recorded file, or of packets (pcap, pcapng).",
+    "health": "Say whether the collector on this host traces; for health checks.",
     "doctor": "Say what this host can do, tried for real, and what is missing.",
     "config": "Check a configuration file, or print every setting and its source.",
 }

@@ -69,6 +69,11 @@ def run_options(function: _Function) -> _Function:
     return _stack(_EXPORT, *_CAPTURE, _CONFIG, _LISTEN)(function)
 
 
+def health_options(function: _Function) -> _Function:
+    """What decides where the collector's own state is served."""
+    return _stack(_CONFIG, _LISTEN)(function)
+
+
 def record_options(function: _Function) -> _Function:
     """What decides which records there are."""
     return _stack(*_CAPTURE, _CONFIG)(function)

@@ -41,7 +41,7 @@ def record(file: str, overwrite: bool, config_file: str | None, **options: Any) 
         try:
             with writer:
                 tell_limits(source)
-                settle(settings)
+                settle(settings, source)
                 signals.stops(source.stop)
                 click.echo(ready_line(source), err=True)
                 seconds = settings.capture.duration_seconds

@@ -53,7 +53,7 @@ def run(config_file: str | None, **options: Any) -> None:
 
         configure(level=settings.log.level)
         files = open_files(settings)
-        settle(settings)
+        settle(settings, source)
         exporters = start_exporters(loaded, ledger, files=files, can_wait=False)
 
         def stop() -> None:

@@ -29,7 +29,7 @@ from otelbpf.sources.cgroups import cgroup_id
 from otelbpf.sources.control import COMMAND, SETTINGS, Mode, Verdict
 from otelbpf.sources.host import describe_host
 from otelbpf.sources.last_words import LastWords
-from otelbpf.sources.privileges import drop_privileges
+from otelbpf.sources.privileges import KEPT, drop_privileges, what_to_keep
 from otelbpf.sources.processes import describe
 from otelbpf.sources.queues import LOOK, Queues
 from otelbpf.sources.ring import Ring
@@ -145,7 +145,7 @@ class LiveSource:
         self._poll.register(self._wake, select.EPOLLIN)
         self._targets = self._find_targets()
         if not keep_privileges:
-            drop_privileges()
+            drop_privileges(what_to_keep(KEPT, suffices=self.is_readable))
         # Until now the probes saw no settings, and so did nothing.
         self._holding = False
         self._write_settings()
@@ -159,6 +159,10 @@ class LiveSource:
     def probes(self) -> list[str]:
         """What is attached."""
         return self._attachment.probes
+
+    def is_readable(self) -> bool:
+        """Whether this thread may use the probes' maps."""
+        return maps.lookup(self._maps["settings"], _FIRST, SETTINGS.size) is not None
 
     @property
     def unwatched(self) -> str:

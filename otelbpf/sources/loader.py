@@ -15,7 +15,6 @@ import platform
 import re
 import socket
 import sys
-import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -127,7 +126,8 @@ def main() -> None:
     channel = socket.socket(fileno=os.dup(0))
     order = msgspec.json.decode(channel.recv(65536), type=Order)
     descriptors: list[int] = []
-    with tempfile.TemporaryFile() as compiler_output:
+    # In memory: a container's root may be read-only.
+    with open(os.memfd_create("compiler output"), "rb") as compiler_output:
         _redirect_errors(compiler_output.fileno())
         try:
             answer, descriptors = load(order)

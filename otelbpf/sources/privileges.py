@@ -9,6 +9,8 @@ import contextlib
 import ctypes
 import os
 import struct
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
 DAC_READ_SEARCH: Final = 2
@@ -63,6 +65,20 @@ def drop_privileges(kept: tuple[int, ...] = KEPT) -> None:
         raise OSError(code, os.strerror(code))
     with contextlib.suppress(OSError):
         _libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+
+
+def what_to_keep(wanted: tuple[int, ...], *, suffices: Callable[[], bool]) -> tuple[int, ...]:
+    """`wanted`, and SYS_ADMIN where it stood for a BPF that this process was not given (Docker may not know it by name)
+    and without which the kernel, before 5.19, refuses what `suffices` tries."""
+    if has(BPF) or not has(SYS_ADMIN):
+        return wanted
+
+    def attempt() -> bool:
+        drop_privileges(wanted)
+        return suffices()
+
+    with ThreadPoolExecutor(1) as thread:
+        return wanted if thread.submit(attempt).result() else (*wanted, SYS_ADMIN)
 
 
 def _read() -> tuple[int, int]:

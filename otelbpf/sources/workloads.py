@@ -14,10 +14,9 @@ from typing import Final, Protocol
 
 from otelbpf.sources.bundles import read_bundle
 from otelbpf.sources.docker import Inspected, inspect
+from otelbpf.sources.host import host_root
 from otelbpf.telemetry.log import RateLimited, logger
 
-HOST_ROOT: Final = Path("/proc/1/root")
-"""The host's files, from within a container that sees the host's processes, too."""
 MAX_CONTAINERS: Final = 4096
 MAX_CHARS: Final = 1024
 PAUSE_SECONDS: Final = 30.0
@@ -39,16 +38,16 @@ class Workloads:
         sockets: Sequence[str] = (),
         labels: Collection[str] = (),
         pods: Pods | None = None,
-        root: Path = HOST_ROOT,
+        root: Path | None = None,
         ask: Callable[[str, str], Inspected | None] = inspect,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`sockets` of engines that speak Docker's API, by their paths on the host; `labels` are those of a container's
-        that are told."""
+        """`sockets` of engines that speak Docker's API, by their paths on the host, of which `root` is the
+        root; `labels` are those of a container's that are told."""
         self._sockets = sockets
         self._labels = labels
         self._pods = pods
-        self._root = root
+        self._root = host_root() if root is None else root
         self._ask = ask
         self._clock = clock
         self._known: OrderedDict[str, dict[str, str]] = OrderedDict()

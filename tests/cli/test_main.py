@@ -13,7 +13,7 @@ from otelbpf.cli.main import otelbpf as group
 from otelbpf.cli.main import run_command_line
 from tests.cli.command import ENVIRONMENT, otelbpf
 
-COMMANDS = ("run", "record", "replay", "doctor", "config")
+COMMANDS = ("run", "record", "replay", "health", "doctor", "config")
 
 
 def test_help_lists_the_commands_and_teaches() -> None:
@@ -44,7 +44,8 @@ def test_help_comes_at_once() -> None:
     # What takes time are imports: none of the heavy ones may happen. (The time itself is measured by a person.)
     code = (
         "import sys; from otelbpf.cli.main import run_command_line;"
-        "[run_command_line([*command, '--help']) for command in ([], ['run'], ['record'], ['replay'], ['config'])];"
+        "commands = ([], ['run'], ['record'], ['replay'], ['health'], ['config']);"
+        "[run_command_line([*command, '--help']) for command in commands];"
         "heavy = {'opentelemetry', 'grpc', 'requests', 'google', 'yaml', 'structlog', 'rich', 'msgspec', 'asyncio'};"
         "print(sorted(heavy & sys.modules.keys()), file=sys.stderr)"
     )
@@ -63,7 +64,7 @@ def test_version() -> None:
     ("arguments", "line"),
     [
         (["runn"], "no command 'runn'; did you mean run?; see otelbpf --help"),
-        (["zzz"], "no command 'zzz'; known: run, record, replay, doctor, config; see otelbpf --help"),
+        (["zzz"], "no command 'zzz'; known: run, record, replay, health, doctor, config; see otelbpf --help"),
         (["run", "extra"], "Got unexpected extra argument (extra); see otelbpf run --help"),
         (
             ["run", "--port", "80,99999"],

@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
+
+import pytest
 
 from otelbpf.sources import privileges
 
@@ -43,3 +46,28 @@ def test_only_what_is_needed_is_kept() -> None:
     assert from_status(status, "CapPrm") == from_status(status, "CapEff") == before & kept
     assert from_status(status, "CapInh") == 0
     assert from_status(status, "NoNewPrivs") == 1
+
+
+@pytest.mark.parametrize(
+    ("held", "suffices", "added"),
+    [
+        ({privileges.BPF, privileges.SYS_ADMIN}, False, ()),
+        ({privileges.SYS_ADMIN}, True, ()),
+        ({privileges.SYS_ADMIN}, False, (privileges.SYS_ADMIN,)),
+        ({privileges.BPF}, False, ()),
+    ],
+)
+def test_sys_admin_is_kept_only_where_it_stands_for_bpf(
+    monkeypatch: pytest.MonkeyPatch, held: set[int], suffices: bool, added: tuple[int, ...]
+) -> None:
+    """It is tried on a thread that has nothing else."""
+    dropped: list[tuple[tuple[int, ...], int]] = []
+    monkeypatch.setattr(privileges, "has", lambda capability: capability in held)
+    monkeypatch.setattr(privileges, "drop_privileges", lambda kept: dropped.append((kept, threading.get_ident())))
+
+    kept = privileges.what_to_keep(privileges.KEPT, suffices=lambda: suffices)
+
+    assert kept == (*privileges.KEPT, *added)
+    tried = privileges.BPF not in held
+    assert [given for given, _ in dropped] == [privileges.KEPT] * tried
+    assert threading.get_ident() not in [thread for _, thread in dropped]

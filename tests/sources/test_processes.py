@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -12,9 +11,8 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from otelbpf.events.types import Host, Identity
+from otelbpf.events.types import Identity
 from otelbpf.sources import processes
-from otelbpf.sources.host import describe_host
 from otelbpf.sources.processes import describe
 from otelbpf.sources.users import Users
 
@@ -277,46 +275,6 @@ def test_this_very_process() -> None:
 
 
 # -- the host ----------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("machine", "arch"),
-    [
-        ("x86_64", "amd64"),
-        ("aarch64", "arm64"),
-        ("armv7l", "arm32"),
-        ("i686", "x86"),
-        ("ppc64le", "ppc64"),
-        ("s390x", "s390x"),
-        ("riscv64", "riscv64"),
-    ],
-)
-def test_the_host(tmp_path: Path, machine: str, arch: str) -> None:
-    """The conventions' names of architectures; id and version from their files."""
-    (tmp_path / "etc").mkdir()
-    (tmp_path / "etc" / "machine-id").write_text("0123\n")
-    (tmp_path / "etc" / "os-release").write_text('ID=debian\nVERSION_ID="12"\n')
-
-    assert describe_host(tmp_path, machine=machine) == Host(
-        name=socket.gethostname(), id="0123", arch=arch, os_version="12"
-    )
-
-
-def test_a_host_without_files(tmp_path: Path) -> None:
-    """Empty, not an error."""
-    assert describe_host(tmp_path, machine="x86_64") == Host(name=socket.gethostname(), arch="amd64")
-
-
-def test_a_host_with_its_files_elsewhere(tmp_path: Path) -> None:
-    """The older and the vendor's places."""
-    (tmp_path / "var/lib/dbus").mkdir(parents=True)
-    (tmp_path / "var/lib/dbus/machine-id").write_text("4567\n")
-    (tmp_path / "usr/lib").mkdir(parents=True)
-    (tmp_path / "usr/lib/os-release").write_text("VERSION_ID=40\n")
-
-    host = describe_host(tmp_path)
-
-    assert (host.id, host.os_version) == ("4567", "40")
 
 
 def test_a_process_that_ends_while_it_is_read(proc: Path, users: Users) -> None:

@@ -1,0 +1,43 @@
+"""What programs/secured_pair.py does, as spans: plain text and TLS, both ends of each request."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from integration.harness.programs import SOURCES
+from integration.harness.spans import SeenSpan
+
+PROGRAM = SOURCES / "secured_pair.py"
+COUNT = 23
+"""Requests of each scheme."""
+Told = Counter[tuple[object, ...]]
+
+
+def expected(run: str, service: str, container: str = "") -> Told:
+    """The spans of one `ask` of COUNT requests."""
+    return Counter(
+        (kind, scheme, f"/r/{run}/{scheme}/{number}", 200 if number % 5 else 503, 10 * number, service, container)
+        for kind in ("SERVER", "CLIENT")
+        for scheme in ("http", "https")
+        for number in range(COUNT)
+    )
+
+
+def assert_told(seen: list[SeenSpan], wanted: Told) -> None:
+    """Exactly these, and each server's span is the child of the client's that asked for the same."""
+    told: Told = Counter(map(_described, seen))
+    assert told == wanted, f"missing: {wanted - told}\nnot asked for: {told - wanted}"
+    clients = {span.span_id: span for span in seen if span.kind == "CLIENT"}
+    for span in seen:
+        if span.kind == "SERVER":
+            parent = clients[span.parent_id]
+            assert (parent.path, parent.trace_id) == (span.path, span.trace_id)
+
+
+def _described(span: SeenSpan) -> tuple[object, ...]:
+    """Everything that the workload knows."""
+    scheme = span.attributes.get("url.scheme") or str(span.attributes["url.full"]).partition(":")[0]
+    size = span.attributes["http.response.body.size"]
+    status = span.attributes["http.response.status_code"]
+    resource = span.resource
+    return span.kind, scheme, span.path, status, size, resource["service.name"], resource.get("container.id", "")
