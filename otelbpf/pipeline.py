@@ -80,6 +80,7 @@ class Pipeline:
         self._wanted = named_headers.wanted
         self._directory = Directory(Resource, extra=resource_extra)
         self._correlator = Correlator(ids, reported=self._is_reported, filtered=traced is not None)
+        self.measures = Measures(self._directory.resource_of, wanted=self._is_traced, max_connections=max_connections)
         self._builder = Builder(
             ledger=ledger,
             ids=ids,
@@ -87,6 +88,7 @@ class Pipeline:
             redactor=Redactor(secret_keys),
             resource_of=self._directory.resource_of,
             correlator=self._correlator,
+            record=self.measures.exchanges.record,
             named_headers=named_headers,
         )
         self._tls = Encryption(
@@ -97,7 +99,6 @@ class Pipeline:
             forget=self._forget_spans,
             unread=Unread(unread, self._directory.identity_of) if unread is not None else lambda pid: None,
         )
-        self.measures = Measures(self._directory.resource_of, wanted=self._is_traced, max_connections=max_connections)
         self._tracker = Tracker(
             ledger=ledger,
             max_connections=max_connections,

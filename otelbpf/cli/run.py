@@ -11,9 +11,10 @@ import click
 from otelbpf.cli.options import load_settings, run_options
 
 if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry
+
     from otelbpf.config.settings import Settings
     from otelbpf.exporters.health import HealthServer
-    from otelbpf.telemetry.ledger import Ledger
 
 
 @click.command()
@@ -41,14 +42,17 @@ def run(config_file: str | None, **options: Any) -> None:
     from otelbpf.cli.ahead import ImportAhead  # noqa: PLC0415
     from otelbpf.cli.live import open_live, ready_line, settle, tell_limits  # noqa: PLC0415
     from otelbpf.cli.signals import Signals  # noqa: PLC0415
+    from otelbpf.exporters.prometheus import registry_of  # noqa: PLC0415
     from otelbpf.telemetry.ledger import Ledger  # noqa: PLC0415
 
     settings = loaded.settings
     ledger = Ledger()
-    with Signals() as signals, _health(settings, ledger) as health, ExitStack() as stack:
+    registry = registry_of(ledger)
+    with Signals() as signals, _health(settings, registry) as health, ExitStack() as stack:
         with ImportAhead(loaded):
             source = stack.enter_context(closing(open_live(settings, own_ports=[health.port] if health else [])))
         from otelbpf.cli.trace import open_files, start_exporters, trace  # noqa: PLC0415
+        from otelbpf.exporters.families import FamilyMetrics  # noqa: PLC0415
         from otelbpf.telemetry.log import configure  # noqa: PLC0415
 
         configure(level=settings.log.level)
@@ -67,18 +71,26 @@ def run(config_file: str | None, **options: Any) -> None:
         tell_limits(source)
         click.echo(ready_line(source, listen=health.address if health else "off"), err=True)
         seconds = settings.capture.duration_seconds
-        trace(source, settings, ledger=ledger, exporters=exporters, stop=stop, duration_seconds=seconds)
+        trace(
+            source,
+            settings,
+            ledger=ledger,
+            exporters=exporters,
+            stop=stop,
+            publish=lambda measures: registry.register(FamilyMetrics(measures)),
+            duration_seconds=seconds,
+        )
 
 
-def _health(settings: Settings, ledger: Ledger) -> AbstractContextManager[HealthServer | None]:
+def _health(settings: Settings, registry: CollectorRegistry) -> AbstractContextManager[HealthServer | None]:
     from otelbpf.exporters.health import HealthServer  # noqa: PLC0415
-    from otelbpf.exporters.prometheus import registry_of, render  # noqa: PLC0415
+    from otelbpf.exporters.prometheus import render  # noqa: PLC0415
     from otelbpf.sources.privileges import drop_privileges  # noqa: PLC0415
 
     if settings.health.listen == "off":
         return nullcontext()
     return HealthServer(
         settings.health.listen,
-        metrics=partial(render, registry_of(ledger)),
+        metrics=partial(render, registry),
         prepare=partial(drop_privileges, ()) if settings.privileges.drop else lambda: None,
     )

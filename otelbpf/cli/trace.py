@@ -19,6 +19,7 @@ from otelbpf.events.types import Identity
 from otelbpf.exporters.base import Exporter, Sender
 from otelbpf.exporters.build import build_exporters
 from otelbpf.exporters.file import open_file
+from otelbpf.metrics.measures import Measures
 from otelbpf.pipeline import Pipeline
 from otelbpf.sources.base import Source
 from otelbpf.telemetry.ledger import Ledger
@@ -59,10 +60,11 @@ def trace(
     ledger: Ledger,
     exporters: Sequence[Exporter],
     stop: Callable[[], object],
+    publish: Callable[[Measures], object] = lambda measures: None,
     duration_seconds: float = 0.0,
 ) -> None:
-    """Everything from the source's records to the printed balance sheet. An error of the source is raised after what
-    it delivered before is exported and accounted for."""
+    """Everything from the source's records to the printed balance sheet. `publish` is told of what is measured on the
+    way. An error of the source is raised after what it delivered before is exported and accounted for."""
     pipeline = Pipeline(
         ledger=ledger,
         emit=_emit_to(exporters),
@@ -78,6 +80,7 @@ def trace(
         traced=matcher(settings.filters.executables),
         unread=_name_unread if settings.capture.tls else None,
     )
+    publish(pipeline.measures)
     # Nothing in the pipeline is kept alive by a cycle, so the collector need not look often: 7 % of the time per span.
     gc.freeze()
     gc.set_threshold(50_000, 25, 50)

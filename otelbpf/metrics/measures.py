@@ -8,6 +8,7 @@ from typing import Final
 from otelbpf.connections.connection import Connection
 from otelbpf.events.types import Event, Listener, Refusals, Usage
 from otelbpf.metrics.connections import ConnectionMetrics
+from otelbpf.metrics.exchanges import ExchangeMetrics, service_of
 from otelbpf.metrics.queues import QueueMetrics
 from otelbpf.metrics.requests import RequestMetrics
 from otelbpf.metrics.series import Family
@@ -18,7 +19,7 @@ _LATEST_NS: Final = (1 << 63) - 1
 
 
 class Measures:
-    """Connections, requests, accept queues and processor time, per service."""
+    """Requests, connections, accept queues and processor time, per service, and who calls whom."""
 
     def __init__(
         self,
@@ -29,14 +30,14 @@ class Measures:
     ) -> None:
         """`resource_of` tells who a process was at a time, `wanted` whether it is reported."""
 
-        def service_of(pid: int, time_ns: int, endpoints: bytes) -> str:
-            # The name comes first (identity.resources).
-            return str(resource_of(pid, time_ns, endpoints).attributes[0][1])
+        def service_at(pid: int, time_ns: int, endpoints: bytes) -> str:
+            return service_of(resource_of(pid, time_ns, endpoints))
 
-        self.connections = ConnectionMetrics(service_of, wanted=wanted, max_connections=max_connections)
+        self.connections = ConnectionMetrics(service_at, wanted=wanted, max_connections=max_connections)
+        self.exchanges = ExchangeMetrics()
 
         def service_now(pid: int) -> str:
-            return service_of(pid, _LATEST_NS, b"")
+            return service_at(pid, _LATEST_NS, b"")
 
         # A request of no process (packets tell of none) is of no service.
         self.requests = RequestMetrics(service_now, wanted=lambda pid: pid > 0 and wanted(pid))
@@ -62,5 +63,5 @@ class Measures:
 
     def snapshot(self) -> list[Family]:
         """Every metric as it stands."""
-        parts = (self.connections, self.requests, self.queues, self.usage)
+        parts = (self.exchanges, self.connections, self.requests, self.queues, self.usage)
         return [family for part in parts for family in part.snapshot()]

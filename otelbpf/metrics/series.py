@@ -22,15 +22,26 @@ SECONDS: Final = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.
 T = TypeVar("T")
 
 
+class Exemplar(msgspec.Struct, frozen=True, gc=False):
+    """One of the values of a bucket, and the span it belongs to."""
+
+    value: float
+    trace_id: bytes
+    span_id: bytes
+    time_ns: int
+
+
 class Histogram:
     """Values counted by explicit bounds, each bucket including its upper one (OTLP's HistogramDataPoint)."""
 
-    __slots__ = ("bounds", "counts", "total")
+    __slots__ = ("bounds", "counts", "exemplars", "total")
 
     def __init__(self, bounds: Sequence[float] = SECONDS) -> None:
         self.bounds = bounds
         self.counts = [0] * (len(bounds) + 1)
         self.total = 0.0
+        self.exemplars: dict[int, Exemplar] = {}
+        """The newest of each bucket that has one."""
 
     def add(self, value: float) -> None:
         """Count one value."""

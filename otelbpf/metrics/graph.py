@@ -1,0 +1,109 @@
+"""Who calls whom: the metrics from which Grafana draws a service graph, by the names that Tempo and the OpenTelemetry
+Collector's servicegraph connector gave them.
+
+An edge is counted once, however many of its ends are on this host: by the client where both are, and what the server
+took is added by the server. Only one end is known where the other is elsewhere, or the connection was open before the
+probes. A server elsewhere is called by the name that TLS or HTTP asked for, otherwise by its address; clients elsewhere
+are `user`. Both are virtual nodes.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from otelbpf.metrics.series import Family, Histogram, Table
+from otelbpf.tracing.span import AttributeSet
+
+SECONDS: Final = (0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256, 0.512, 1.024, 2.048, 4.096, 8.192, 16.384)
+MAX_EDGES: Final = 2000
+MAX_MET: Final = 4096
+_VIRTUAL: Final = "virtual_node"
+_USER: Final = "user"
+_NAMES: Final = ("tls.client.server_name", "server.address", "network.peer.address")
+_UNKNOWN: Final = "unknown"
+
+
+class _Edge:
+    __slots__ = ("client", "failed", "server", "total")
+
+    def __init__(self) -> None:
+        self.total = self.failed = 0
+        self.client, self.server = Histogram(SECONDS), Histogram(SECONDS)
+
+
+class GraphMetrics:
+    """Told of each exchange that is over."""
+
+    def __init__(self, *, max_edges: int = MAX_EDGES) -> None:
+        self._table = Table(_Edge, max_edges)
+        self._met: dict[tuple[str, str, AttributeSet, bool], _Edge] = {}
+
+    def record(
+        self, service: str, peer: str, shared: AttributeSet, *, serving: bool, seconds: float, failed: bool
+    ) -> None:
+        """Count one. `peer` is the service at the other end, empty where that is not on this host."""
+        key = (service, peer, shared, serving)
+        edge = self._met.get(key)
+        if edge is None:
+            edge = self._meet(key)
+        if serving:
+            edge.server.add(seconds)
+            if peer:
+                return
+        else:
+            edge.client.add(seconds)
+        edge.total += 1
+        edge.failed += failed
+
+    def snapshot(self) -> list[Family]:
+        """Every metric as it stands."""
+        points = self._table.points
+        return [
+            Family(
+                "traces_service_graph_request",
+                "counter",
+                "",
+                "Requests between two services.",
+                tuple(points(lambda edge: edge.total)),
+            ),
+            Family(
+                "traces_service_graph_request_failed",
+                "counter",
+                "",
+                "Requests between two services that failed.",
+                tuple(points(lambda edge: edge.failed)),
+            ),
+            Family(
+                "traces_service_graph_request_client",
+                "histogram",
+                "s",
+                "Duration of requests between two services, as the client saw it.",
+                tuple(points(lambda edge: edge.client if any(edge.client.counts) else None)),
+            ),
+            Family(
+                "traces_service_graph_request_server",
+                "histogram",
+                "s",
+                "Duration of requests between two services, as the server saw it.",
+                tuple(points(lambda edge: edge.server if any(edge.server.counts) else None)),
+            ),
+        ]
+
+    def _meet(self, key: tuple[str, str, AttributeSet, bool]) -> _Edge:
+        service, peer, shared, serving = key
+        kind = "" if peer else _VIRTUAL
+        if serving:
+            client, server = peer or _USER, service
+        else:
+            client, server = service, peer or _elsewhere(shared)
+        names = (("client", client), ("server", server), ("connection_type", kind))
+        edge = self._table.of("", names)
+        if len(self._met) >= MAX_MET:
+            self._met.clear()
+        self._met[key] = edge
+        return edge
+
+
+def _elsewhere(shared: AttributeSet) -> str:
+    known = dict(shared.attributes)
+    return next((str(known[name]) for name in _NAMES if name in known), _UNKNOWN)
