@@ -70,8 +70,8 @@ def _add_histogram(metric: Metric, name: str, labels: dict[str, str], histogram:
         told = histogram.exemplars.get(number)
         exemplar = None
         if told is not None:
-            ids = {"trace_id": told.trace_id.hex(), "span_id": told.span_id.hex()}
-            exemplar = Exemplar(ids, told.value, told.time_ns / 1e9)
+            value, trace_id, span_id, time_ns = told
+            exemplar = Exemplar({"trace_id": trace_id.hex(), "span_id": span_id.hex()}, value, time_ns / 1e9)
         metric.add_sample(f"{name}_bucket", {**labels, "le": _bound(bound)}, count, None, exemplar)
     metric.add_sample(f"{name}_count", labels, sum(counts))
     metric.add_sample(f"{name}_sum", labels, histogram.total)

@@ -16,14 +16,16 @@ from otelbpf.tracing.span import AttributeSet
 
 SECONDS: Final = (0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256, 0.512, 1.024, 2.048, 4.096, 8.192, 16.384)
 MAX_EDGES: Final = 2000
-MAX_MET: Final = 4096
+LONGEST: Final = 256
 _VIRTUAL: Final = "virtual_node"
 _USER: Final = "user"
 _NAMES: Final = ("tls.client.server_name", "server.address", "network.peer.address")
 _UNKNOWN: Final = "unknown"
 
 
-class _Edge:
+class Edge:
+    """Two services."""
+
     __slots__ = ("client", "failed", "server", "total")
 
     def __init__(self) -> None:
@@ -32,28 +34,19 @@ class _Edge:
 
 
 class GraphMetrics:
-    """Told of each exchange that is over."""
+    """Finds the edge of an exchange."""
 
     def __init__(self, *, max_edges: int = MAX_EDGES) -> None:
-        self._table = Table(_Edge, max_edges)
-        self._met: dict[tuple[str, str, AttributeSet, bool], _Edge] = {}
+        self._table = Table(Edge, max_edges)
 
-    def record(
-        self, service: str, peer: str, shared: AttributeSet, *, serving: bool, seconds: float, failed: bool
-    ) -> None:
-        """Count one. `peer` is the service at the other end, empty where that is not on this host."""
-        key = (service, peer, shared, serving)
-        edge = self._met.get(key)
-        if edge is None:
-            edge = self._meet(key)
+    def edge(self, service: str, peer: str, shared: AttributeSet, *, serving: bool) -> Edge:
+        """`peer` is the service at the other end, empty where that is not on this host."""
         if serving:
-            edge.server.add(seconds)
-            if peer:
-                return
+            client, server = peer or _USER, service
         else:
-            edge.client.add(seconds)
-        edge.total += 1
-        edge.failed += failed
+            client, server = service, peer or _elsewhere(shared)
+        kind = "" if peer else _VIRTUAL
+        return self._table.of("", (("client", client), ("server", server), ("connection_type", kind)))
 
     def snapshot(self) -> list[Family]:
         """Every metric as it stands."""
@@ -89,21 +82,8 @@ class GraphMetrics:
             ),
         ]
 
-    def _meet(self, key: tuple[str, str, AttributeSet, bool]) -> _Edge:
-        service, peer, shared, serving = key
-        kind = "" if peer else _VIRTUAL
-        if serving:
-            client, server = peer or _USER, service
-        else:
-            client, server = service, peer or _elsewhere(shared)
-        names = (("client", client), ("server", server), ("connection_type", kind))
-        edge = self._table.of("", names)
-        if len(self._met) >= MAX_MET:
-            self._met.clear()
-        self._met[key] = edge
-        return edge
-
 
 def _elsewhere(shared: AttributeSet) -> str:
     known = dict(shared.attributes)
-    return next((str(known[name]) for name in _NAMES if name in known), _UNKNOWN)
+    names = (str(known[name]) for name in _NAMES if name in known)
+    return next((name for name in names if len(name) <= LONGEST), _UNKNOWN)

@@ -22,15 +22,6 @@ SECONDS: Final = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.
 T = TypeVar("T")
 
 
-class Exemplar(msgspec.Struct, frozen=True, gc=False):
-    """One of the values of a bucket, and the span it belongs to."""
-
-    value: float
-    trace_id: bytes
-    span_id: bytes
-    time_ns: int
-
-
 class Histogram:
     """Values counted by explicit bounds, each bucket including its upper one (OTLP's HistogramDataPoint)."""
 
@@ -40,8 +31,8 @@ class Histogram:
         self.bounds = bounds
         self.counts = [0] * (len(bounds) + 1)
         self.total = 0.0
-        self.exemplars: dict[int, Exemplar] = {}
-        """The newest of each bucket that has one."""
+        self.exemplars: dict[int, tuple[float, bytes, bytes, int]] = {}
+        """By bucket its newest value that has a span: the value, the trace's and the span's ids, Unix time."""
 
     def add(self, value: float) -> None:
         """Count one value."""

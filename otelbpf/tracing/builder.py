@@ -27,7 +27,7 @@ _ROOT = b""
 
 
 class Record(Protocol):
-    """Takes what is to be counted of every exchange, sampled or not; metrics.exchanges has one."""
+    """Counts an exchange, sampled or not: see metrics.exchanges."""
 
     def __call__(
         self,
@@ -35,14 +35,19 @@ class Record(Protocol):
         resource: Resource,
         peer: Resource | None,
         shared: AttributeSet,
-        *,
         method: str | None,
         code: str,
         error_type: str,
         failed: bool,
-        ids: tuple[bytes, bytes] | None,
-        time_ns: int,
-    ) -> None: ...
+        /,
+    ) -> tuple[Counted, int, float]: ...
+
+
+class Counted(Protocol):
+    """A histogram, as far as it is known here."""
+
+    @property
+    def exemplars(self) -> dict[int, tuple[float, bytes, bytes, int]]: ...
 
 
 ResourceOf = Callable[[int, int, bytes], Resource]
@@ -98,22 +103,21 @@ class Builder:
         if last_ns < exchange.request_last_ns:
             last_ns = exchange.request_last_ns
         resource = self._resource_of(exchange.pid, exchange.request_first_ns, connection.endpoints)
-        sampled = self._sample(trace_id, name, parent)
-        self._record(
+        histogram, bucket, seconds = self._record(
             exchange,
             resource,
             None if link is None else self._peer(link, exchange),
             shared,
-            method=None if call is None else call.method,
-            code="" if call is None else call.code,
-            error_type=error_type,
-            failed=status is _ERROR,
-            ids=(trace_id, span_id) if sampled else None,
-            time_ns=last_ns + offset_ns,
+            None if call is None else call.method,
+            "" if call is None else call.code,
+            error_type,
+            status is _ERROR,
         )
-        if not sampled:
+        if not self._sample(trace_id, name, parent):
             self._ledger.spans_lost[Lost.SAMPLED_OUT] += 1
             return None
+        end_ns = last_ns + offset_ns
+        histogram.exemplars[bucket] = (seconds, trace_id, span_id, end_ns)
         self._ledger.spans += 1
         return Span(
             trace_id,
@@ -124,7 +128,7 @@ class Builder:
             name,
             kind,
             exchange.request_first_ns + offset_ns,
-            last_ns + offset_ns,
+            end_ns,
             attributes,
             status,
             resource,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from typing import Any
 
 import msgspec
 
@@ -41,6 +42,8 @@ class AttributeSet(msgspec.Struct, frozen=True, eq=False):
     attributes: tuple[tuple[str, AttributeValue], ...] = ()
     encoded: dict[str, bytes] = {}
     """What exporters made of it, by format: kept here, it goes when the connection goes."""
+    places: dict[Any, Any] = {}
+    """Where the metrics count what has these attributes; theirs alone."""
 
 
 NOTHING_SHARED = AttributeSet()

@@ -127,8 +127,7 @@ def test_an_exemplar_is_a_span_that_is_exported(kernel: FakeKernel) -> None:
     kernel.accept().receive(GET % 1).send(OK % 200).receive(GET % 2).send(OK % 200)
     span = kernel.spans()[-1]
     (exemplar,) = histogram(kernel, SERVER).exemplars.values()
-    assert (exemplar.trace_id, exemplar.span_id, exemplar.time_ns) == (span.trace_id, span.span_id, span.end_ns)
-    assert exemplar.value == (span.end_ns - span.start_ns) / 1e9
+    assert exemplar == ((span.end_ns - span.start_ns) / 1e9, span.trace_id, span.span_id, span.end_ns)
 
 
 def test_what_is_sampled_out_is_counted_all_the_same() -> None:
@@ -209,7 +208,6 @@ def test_what_a_client_invents_is_bounded_and_the_sums_stay_right(kernel: FakeKe
     assert series[overflow] == 501
     edges = counts(kernel, "traces_service_graph_request")
     assert (len(edges), sum(edges.values())) == (most, most + 500)
-    assert len(kernel.pipeline.measures.exchanges.red._met) <= red.MAX_MET
 
 
 def test_what_is_known_of_a_service(kernel: FakeKernel) -> None:
