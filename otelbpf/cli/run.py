@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -11,10 +12,14 @@ import click
 from otelbpf.cli.options import load_settings, run_options
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from prometheus_client import CollectorRegistry
 
+    from otelbpf.config.load import Loaded
     from otelbpf.config.settings import Settings
     from otelbpf.exporters.health import HealthServer
+    from otelbpf.metrics.measures import Measures
 
 
 @click.command()
@@ -52,7 +57,6 @@ def run(config_file: str | None, **options: Any) -> None:
         with ImportAhead(loaded):
             source = stack.enter_context(closing(open_live(settings, own_ports=[health.port] if health else [])))
         from otelbpf.cli.trace import open_files, start_exporters, trace  # noqa: PLC0415
-        from otelbpf.exporters.families import FamilyMetrics  # noqa: PLC0415
         from otelbpf.telemetry.log import configure  # noqa: PLC0415
 
         configure(level=settings.log.level)
@@ -77,9 +81,34 @@ def run(config_file: str | None, **options: Any) -> None:
             ledger=ledger,
             exporters=exporters,
             stop=stop,
-            publish=lambda measures: registry.register(FamilyMetrics(measures)),
+            publish=partial(_publish, loaded, registry),
             duration_seconds=seconds,
         )
+
+
+def _publish(loaded: Loaded, registry: CollectorRegistry, measures: Measures) -> Callable[[float], object]:
+    """Let /metrics, and a backend, have what is measured."""
+    from otelbpf import __version__  # noqa: PLC0415
+    from otelbpf.config.load import standard_environment  # noqa: PLC0415
+    from otelbpf.exporters.families import FamilyMetrics  # noqa: PLC0415
+    from otelbpf.exporters.metrics_export import has_endpoint, open_metrics  # noqa: PLC0415
+
+    settings = loaded.settings.metrics
+    environment = standard_environment(loaded, os.environ)
+    if settings.to != "none":
+        registry.register(FamilyMetrics(measures))
+    if settings.to != "otlp" and not (settings.to == "auto" and has_endpoint(environment)):
+        return lambda seconds: None
+    exporter = open_metrics(
+        environment,
+        version=__version__,
+        delta=settings.temporality != "cumulative",
+        interval_seconds=settings.interval_seconds,
+        attempt_seconds=settings.timeout_seconds,
+        snapshot=measures.snapshot,
+        services=lambda: dict(measures.exchanges.services),
+    )
+    return exporter.shutdown
 
 
 def _health(settings: Settings, registry: CollectorRegistry) -> AbstractContextManager[HealthServer | None]:

@@ -60,11 +60,12 @@ def trace(
     ledger: Ledger,
     exporters: Sequence[Exporter],
     stop: Callable[[], object],
-    publish: Callable[[Measures], object] = lambda measures: None,
+    publish: Callable[[Measures], Callable[[float], object]] = lambda measures: lambda seconds: None,
     duration_seconds: float = 0.0,
 ) -> None:
     """Everything from the source's records to the printed balance sheet. `publish` is told of what is measured on the
-    way. An error of the source is raised after what it delivered before is exported and accounted for."""
+    way, and gives what is to be done at the end, within so many seconds. An error of the source is raised after what
+    it delivered before is exported and accounted for."""
     pipeline = Pipeline(
         ledger=ledger,
         emit=_emit_to(exporters),
@@ -80,7 +81,7 @@ def trace(
         traced=matcher(settings.filters.executables),
         unread=_name_unread if settings.capture.tls else None,
     )
-    publish(pipeline.measures)
+    last_metrics = publish(pipeline.measures)
     # Nothing in the pipeline is kept alive by a cycle, so the collector need not look often: 7 % of the time per span.
     gc.freeze()
     gc.set_threshold(50_000, 25, 50)
@@ -88,7 +89,7 @@ def trace(
         collect(source, take=pipeline.feed, stop=stop, duration_seconds=duration_seconds)
     finally:
         pipeline.finish()
-        _shut_down(exporters, settings.export.shutdown_seconds)
+        _shut_down((*(exporter.shutdown for exporter in exporters), last_metrics), settings.export.shutdown_seconds)
         click.echo(balance_sheet(ledger), err=True)
 
 
@@ -112,9 +113,9 @@ def _emit_to(exporters: Sequence[Exporter]) -> Callable[[Sequence[Span]], None]:
     return emit
 
 
-def _shut_down(exporters: Sequence[Exporter], seconds: float) -> None:
+def _shut_down(ends: Sequence[Callable[[float], object]], seconds: float) -> None:
     """All at once, so that a backend that is away takes no time from the others."""
-    threads = [threading.Thread(target=exporter.shutdown, args=(seconds,)) for exporter in exporters]
+    threads = [threading.Thread(target=end, args=(seconds,)) for end in ends]
     for thread in threads:
         thread.start()
     for thread in threads:

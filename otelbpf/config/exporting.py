@@ -25,6 +25,34 @@ from otelbpf.config.forms import (
 from otelbpf.config.source import GIB, KIB, MIB, Source
 
 
+class Metrics(msgspec.Struct, frozen=True):
+    """What is told of every exchange together."""
+
+    to: Annotated[
+        str,
+        Meta(description="Besides /metrics also otlp, only there (prometheus), or none; auto: otlp with an endpoint."),
+        Source(choice("auto", "otlp", "prometheus", "none"), variables=("OTEL_METRICS_EXPORTER",)),
+    ] = "auto"
+    interval_seconds: Annotated[
+        float,
+        Meta(description="How often they are sent over OTLP.", ge=0.1, le=86400),
+        Source(SECONDS, variables=("OTEL_METRIC_EXPORT_INTERVAL",), variable_form=MILLISECONDS),
+    ] = 60.0
+    timeout_seconds: Annotated[
+        float,
+        Meta(description="How long sending them may take.", ge=0.001, le=3600),
+        Source(SECONDS, variables=("OTEL_METRIC_EXPORT_TIMEOUT",), variable_form=MILLISECONDS),
+    ] = 30.0
+    temporality: Annotated[
+        str,
+        Meta(description="Whether sums over OTLP count from the start, or (delta, lowmemory) from the last delivery."),
+        Source(
+            choice("cumulative", "delta", "lowmemory"),
+            variables=("OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE",),
+        ),
+    ] = "cumulative"
+
+
 def _otlp(name: str) -> tuple[str, str]:
     return f"OTEL_EXPORTER_OTLP_TRACES_{name}", f"OTEL_EXPORTER_OTLP_{name}"
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import msgspec
 
 from otelbpf.config.capturing import Capture, Filters, Limits
-from otelbpf.config.exporting import Export, Otlp, Sampling
+from otelbpf.config.exporting import Export, Metrics, Otlp, Sampling
 from otelbpf.config.telling import Health, Log, Privileges, Redaction, Resource, Workloads
 
 
@@ -22,6 +22,7 @@ class Settings(msgspec.Struct, frozen=True):
     limits: Limits = Limits()
     export: Export = Export()
     otlp: Otlp = Otlp()
+    metrics: Metrics = Metrics()
     sampling: Sampling = Sampling()
     redaction: Redaction = Redaction()
     resource: Resource = Resource()

@@ -1,0 +1,147 @@
+"""Metric families as an OTLP ExportMetricsServiceRequest.
+
+https://opentelemetry.io/docs/specs/otel/metrics/data-model/: a resource for each service, sums since the start
+(cumulative) or since the last delivery (delta). What a delta counts from moves on only when a request was delivered, so
+that one that got lost loses nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
+
+import msgspec
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue, ArrayValue, KeyValue
+from opentelemetry.proto.metrics.v1 import metrics_pb2 as pb
+
+from otelbpf.metrics.series import Attributes, Family, Histogram, Point
+from otelbpf.tracing.span import SCOPE_NAME, AttributeValue
+
+_CUMULATIVE: Final = pb.AGGREGATION_TEMPORALITY_CUMULATIVE
+_DELTA: Final = pb.AGGREGATION_TEMPORALITY_DELTA
+Services = Mapping[str, Sequence[tuple[str, AttributeValue]]]
+"""What is known of each service."""
+_Key = tuple[str, str, Attributes]
+
+
+class _Sum(msgspec.Struct, frozen=True):
+    """How far a series had come: a number, or a histogram's counts and total."""
+
+    value: int | float
+    counts: tuple[int, ...] = ()
+
+
+_NOTHING: Final = _Sum(0)
+
+
+class MetricsEncoder:
+    """Encodes snapshots one after the other."""
+
+    def __init__(self, *, version: str, delta: bool, start_ns: int) -> None:
+        """`delta`: counters and histograms tell what came since the last delivery; `start_ns`: Unix time at which they
+        began to count."""
+        self._version = version
+        self._delta = delta
+        self._start_ns = start_ns
+        self._delivered_ns = start_ns
+        self._delivered: dict[_Key, _Sum] = {}
+        self._pending: dict[_Key, _Sum] = {}
+        self._pending_ns = start_ns
+
+    def encode(self, families: Iterable[Family], services: Services, now_ns: int) -> bytes:
+        """A request with every series; empty where there is nothing to tell."""
+        self._pending, self._pending_ns = {}, now_ns
+        request = ExportMetricsServiceRequest()
+        scopes: dict[str, pb.ScopeMetrics] = {}
+        for family in families:
+            of_service: dict[str, pb.Metric] = {}
+            for point in family.points:
+                metric = of_service.get(point.service)
+                if metric is None:
+                    scope = scopes.get(point.service)
+                    if scope is None:
+                        scope = scopes[point.service] = self._scope(request, point.service, services)
+                    metric = of_service[point.service] = scope.metrics.add(
+                        name=family.name, description=family.description, unit=family.unit
+                    )
+                self._add(metric, family, point, now_ns)
+        return request.SerializeToString() if scopes else b""
+
+    def delivered(self) -> None:
+        """What was encoded last has arrived."""
+        if self._delta:
+            self._delivered, self._delivered_ns = self._pending, self._pending_ns
+
+    def _scope(self, request: ExportMetricsServiceRequest, service: str, services: Services) -> pb.ScopeMetrics:
+        resource = request.resource_metrics.add()
+        namespace, slash, name = service.rpartition("/")
+        if service:
+            resource.resource.attributes.append(_pair("service.name", name))
+            if slash:
+                resource.resource.attributes.append(_pair("service.namespace", namespace))
+        resource.resource.attributes.extend(_pair(*pair) for pair in services.get(service, ()))
+        scope = resource.scope_metrics.add()
+        scope.scope.name, scope.scope.version = SCOPE_NAME, self._version
+        return scope
+
+    def _add(self, metric: pb.Metric, family: Family, point: Point, now_ns: int) -> None:
+        attributes = [_pair(*pair) for pair in point.attributes]
+        times = {"start_time_unix_nano": self._delivered_ns if self._delta else self._start_ns}
+        times["time_unix_nano"] = now_ns
+        if family.kind in ("gauge", "updown"):
+            assert not isinstance(point.value, Histogram)
+            if family.kind == "gauge":
+                points = metric.gauge.data_points
+                times.pop("start_time_unix_nano")
+            else:  # never a delta (lowmemory and delta leave these cumulative)
+                metric.sum.aggregation_temporality = _CUMULATIVE
+                points = metric.sum.data_points
+                times["start_time_unix_nano"] = self._start_ns
+            points.add(attributes=attributes, **times, **_number(point.value))
+            return
+        key = (point.service, family.name, point.attributes)
+        before = self._delivered.get(key, _NOTHING)
+        temporality = _DELTA if self._delta else _CUMULATIVE
+        if not isinstance(point.value, Histogram):
+            self._pending[key] = _Sum(point.value)
+            metric.sum.aggregation_temporality = temporality
+            metric.sum.is_monotonic = True
+            metric.sum.data_points.add(attributes=attributes, **times, **_number(point.value - before.value))
+            return
+        histogram = point.value
+        counts, total = tuple(histogram.counts), histogram.total
+        self._pending[key] = _Sum(total, counts)
+        told = [count - past for count, past in zip(counts, before.counts or (0,) * len(counts), strict=True)]
+        metric.histogram.aggregation_temporality = temporality
+        added = metric.histogram.data_points.add(
+            attributes=attributes,
+            **times,
+            count=sum(told),
+            sum=total - before.value,
+            bucket_counts=told,
+            explicit_bounds=histogram.bounds,
+        )
+        for value, trace_id, span_id, time_ns in list(histogram.exemplars.values()):
+            if not self._delta or time_ns >= self._delivered_ns:
+                added.exemplars.add(as_double=value, trace_id=trace_id, span_id=span_id, time_unix_nano=time_ns)
+
+
+def _number(value: int | float) -> dict[str, int | float]:
+    return {"as_int": value} if isinstance(value, int) else {"as_double": value}
+
+
+def _pair(name: str, value: AttributeValue) -> KeyValue:
+    return KeyValue(key=name, value=_value(value))
+
+
+def _value(value: AttributeValue) -> AnyValue:
+    if isinstance(value, bool):
+        return AnyValue(bool_value=value)
+    if isinstance(value, int):
+        return AnyValue(int_value=value)
+    if isinstance(value, float):
+        return AnyValue(double_value=value)
+    if isinstance(value, tuple):
+        return AnyValue(array_value=ArrayValue(values=[_value(item) for item in value]))
+    return AnyValue(string_value=value.encode("utf-8", "replace").decode())
