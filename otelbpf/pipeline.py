@@ -20,17 +20,16 @@ from otelbpf.exchanges.exchange import Exchange
 from otelbpf.exchanges.session import Session
 from otelbpf.identity.directory import Directory
 from otelbpf.metrics.measures import Measures
+from otelbpf.metrics.series import MAX_OF_SERVICE, MAX_SERIES
 from otelbpf.sources.base import Source
 from otelbpf.telemetry.ledger import Ledger, Lost
 from otelbpf.tls.encryption import Encryption
 from otelbpf.tls.ends import CipherEnd, PlainEnd
 from otelbpf.tls.unread import Unread
 from otelbpf.tracing.builder import Builder
-from otelbpf.tracing.conventions.http import NO_HEADERS, NamedHeaders
 from otelbpf.tracing.correlate import Correlator
 from otelbpf.tracing.ids import IdGenerator
-from otelbpf.tracing.redact import SECRET_KEYS, Redactor
-from otelbpf.tracing.sampling import Decide, make_sampler
+from otelbpf.tracing.options import DEFAULT_OPTIONS, SpanOptions
 from otelbpf.tracing.span import Resource, Span
 
 Emit = Callable[[Sequence[Span]], None]
@@ -56,18 +55,16 @@ class Pipeline:
         max_connections: int = 65536,
         max_open_exchanges: int = 1024,
         head_limit: int = 65536,
-        sample: Decide | None = None,
-        secret_keys: Iterable[str] = SECRET_KEYS,
-        request_headers: Iterable[str] = (),
-        response_headers: Iterable[str] = (),
-        resource_extra: Sequence[tuple[str, str]] = (),
+        options: SpanOptions = DEFAULT_OPTIONS,
+        max_series: int = MAX_SERIES,
+        max_series_of_service: int = MAX_OF_SERVICE,
         traced: Callable[[Identity], bool] | None = None,
         unread: Callable[[Identity], None] | None = None,
         seed: int | None = None,
     ) -> None:
-        """`request_headers`, `response_headers`: lower-case names of headers to report; their secrets stay secret.
-        `traced` tells whether a process belongs to those asked for; its requests are left out, counted, otherwise.
-        `unread` is told, once each, of processes whose TLS cannot be read. `seed` makes ids repeatable."""
+        """`max_series`: of each metric, over all services. `traced` tells whether a process belongs to those asked for;
+        its requests are left out, counted, otherwise. `unread` is told, once each, of processes whose TLS cannot be
+        read. `seed` makes ids repeatable."""
         ids = IdGenerator(seed)
         self._ledger = ledger
         self._emit = emit
@@ -75,21 +72,23 @@ class Pipeline:
         self._max_open = max_open_exchanges
         self._head_limit = head_limit
         self._traced = traced
-        named = bool(request_headers or response_headers)
-        named_headers = NamedHeaders(request_headers, response_headers) if named else NO_HEADERS
-        self._wanted = named_headers.wanted
-        self._directory = Directory(Resource, extra=resource_extra)
+        self._wanted = options.named_headers().wanted
+        self._directory = Directory(Resource, extra=options.resource_extra)
         self._correlator = Correlator(ids, reported=self._is_reported, filtered=traced is not None)
-        self.measures = Measures(self._directory.resource_of, wanted=self._is_traced, max_connections=max_connections)
+        self.measures = Measures(
+            self._directory.resource_of,
+            wanted=self._is_traced,
+            max_connections=max_connections,
+            max_series=max_series,
+            max_of_service=max_series_of_service,
+        )
         self._builder = Builder(
             ledger=ledger,
             ids=ids,
-            sample=sample or make_sampler("parentbased_always_on"),
-            redactor=Redactor(secret_keys),
+            options=options,
             resource_of=self._directory.resource_of,
             correlator=self._correlator,
             record=self.measures.exchanges.record,
-            named_headers=named_headers,
         )
         self._tls = Encryption(
             ledger=ledger,

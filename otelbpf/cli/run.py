@@ -69,11 +69,13 @@ def run(config_file: str | None, **options: Any) -> None:
                 health.draining()
             source.stop()
 
+        def ready() -> None:
+            if health:
+                health.ready()
+            tell_limits(source)
+            click.echo(ready_line(source, listen=health.address if health else "off"), err=True)
+
         signals.stops(stop)
-        if health:
-            health.ready()
-        tell_limits(source)
-        click.echo(ready_line(source, listen=health.address if health else "off"), err=True)
         seconds = settings.capture.duration_seconds
         trace(
             source,
@@ -82,6 +84,7 @@ def run(config_file: str | None, **options: Any) -> None:
             exporters=exporters,
             stop=stop,
             publish=partial(_publish, loaded, registry),
+            ready=ready,
             duration_seconds=seconds,
         )
 

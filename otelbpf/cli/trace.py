@@ -24,6 +24,7 @@ from otelbpf.pipeline import Pipeline
 from otelbpf.sources.base import Source
 from otelbpf.telemetry.ledger import Ledger
 from otelbpf.telemetry.log import logger
+from otelbpf.tracing.options import SpanOptions
 from otelbpf.tracing.sampling import make_sampler
 from otelbpf.tracing.span import Span
 
@@ -61,11 +62,13 @@ def trace(
     exporters: Sequence[Exporter],
     stop: Callable[[], object],
     publish: Callable[[Measures], Callable[[float], object]] = lambda measures: lambda seconds: None,
+    ready: Callable[[], object] = lambda: None,
     duration_seconds: float = 0.0,
 ) -> None:
     """Everything from the source's records to the printed balance sheet. `publish` is told of what is measured on the
-    way, and gives what is to be done at the end, within so many seconds. An error of the source is raised after what
-    it delivered before is exported and accounted for."""
+    way, and gives what is to be done at the end, within so many seconds. `ready` is called when nothing is left to do
+    but to read: who ends soon after can still be asked who it was. An error of the source is raised after what it
+    delivered before is exported and accounted for."""
     pipeline = Pipeline(
         ledger=ledger,
         emit=_emit_to(exporters),
@@ -73,11 +76,9 @@ def trace(
         max_connections=settings.limits.connections,
         max_open_exchanges=settings.limits.pending_exchanges,
         head_limit=settings.limits.head_bytes,
-        sample=make_sampler(settings.sampling.sampler, str(settings.sampling.ratio)),
-        secret_keys=settings.redaction.query_keys,
-        request_headers=settings.redaction.request_headers,
-        response_headers=settings.redaction.response_headers,
-        resource_extra=tuple(settings.resource.attributes.items()),
+        options=_options(settings),
+        max_series=settings.metrics.max_series,
+        max_series_of_service=settings.metrics.max_series_of_service,
         traced=matcher(settings.filters.executables),
         unread=_name_unread if settings.capture.tls else None,
     )
@@ -85,12 +86,26 @@ def trace(
     # Nothing in the pipeline is kept alive by a cycle, so the collector need not look often: 7 % of the time per span.
     gc.freeze()
     gc.set_threshold(50_000, 25, 50)
+    ready()
     try:
         collect(source, take=pipeline.feed, stop=stop, duration_seconds=duration_seconds)
     finally:
         pipeline.finish()
         _shut_down((*(exporter.shutdown for exporter in exporters), last_metrics), settings.export.shutdown_seconds)
         click.echo(balance_sheet(ledger), err=True)
+
+
+def _options(settings: Settings) -> SpanOptions:
+    return SpanOptions(
+        sample=make_sampler(settings.sampling.sampler, str(settings.sampling.ratio)),
+        secret_keys=settings.redaction.query_keys,
+        request_headers=settings.redaction.request_headers,
+        response_headers=settings.redaction.response_headers,
+        route_patterns=settings.routes.patterns,
+        learn_routes=settings.routes.learn,
+        max_routes=settings.routes.max_of_service,
+        resource_extra=tuple(settings.resource.attributes.items()),
+    )
 
 
 def _name_unread(identity: Identity) -> None:

@@ -43,6 +43,16 @@ class Metrics(msgspec.Struct, frozen=True):
         Meta(description="How long sending them may take.", ge=0.001, le=3600),
         Source(SECONDS, variables=("OTEL_METRIC_EXPORT_TIMEOUT",), variable_form=MILLISECONDS),
     ] = 30.0
+    max_series: Annotated[
+        int,
+        Meta(description="Series of each metric; what comes beyond them counts together.", ge=2, le=1_000_000),
+        Source(WHOLE),
+    ] = 10_000
+    max_series_of_service: Annotated[
+        int,
+        Meta(description="And of each metric and service.", ge=2, le=1_000_000),
+        Source(WHOLE),
+    ] = 1000
     temporality: Annotated[
         str,
         Meta(description="Whether sums over OTLP count from the start, or (delta, lowmemory) from the last delivery."),

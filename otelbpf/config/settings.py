@@ -11,7 +11,7 @@ import msgspec
 
 from otelbpf.config.capturing import Capture, Filters, Limits
 from otelbpf.config.exporting import Export, Metrics, Otlp, Sampling
-from otelbpf.config.telling import Health, Log, Privileges, Redaction, Resource, Workloads
+from otelbpf.config.telling import Health, Log, Privileges, Redaction, Resource, Routes, Workloads
 
 
 class Settings(msgspec.Struct, frozen=True):
@@ -27,6 +27,7 @@ class Settings(msgspec.Struct, frozen=True):
     redaction: Redaction = Redaction()
     resource: Resource = Resource()
     workloads: Workloads = Workloads()
+    routes: Routes = Routes()
     health: Health = Health()
     log: Log = Log()
     privileges: Privileges = Privileges()

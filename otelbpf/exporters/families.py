@@ -59,7 +59,7 @@ def _translate(family: Family) -> Metric:
 
 def _labels(point: Point) -> dict[str, str]:
     labels = {"job": point.service} if point.service else {}
-    labels.update({name.replace(".", "_"): str(value) for name, value in point.attributes})
+    labels.update({name.replace(".", "_"): _text(value) for name, value in point.attributes})
     return labels
 
 
@@ -90,4 +90,6 @@ def _target_info(services: Services) -> Metric:
 
 
 def _text(value: AttributeValue) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
     return ",".join(value) if isinstance(value, tuple) else str(value)

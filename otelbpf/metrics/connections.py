@@ -19,7 +19,7 @@ from otelbpf.connections.address import address_text
 from otelbpf.connections.connection import Connection
 from otelbpf.events.types import State
 from otelbpf.events.wire import Flag, TcpState
-from otelbpf.metrics.series import Attributes, Family, Histogram, Point, Table
+from otelbpf.metrics.series import MAX_OF_SERVICE, MAX_SERIES, Attributes, Family, Histogram, Point, Table
 
 ServiceOf = Callable[[int, int, bytes], str]
 """(process id, time, raw endpoints) to the name of the service."""
@@ -122,7 +122,8 @@ class ConnectionMetrics:
         *,
         wanted: Callable[[int], bool] = lambda pid: True,
         max_connections: int = 65536,
-        max_series: int = 2000,
+        max_series: int = MAX_SERIES,
+        max_of_service: int = MAX_OF_SERVICE,
     ) -> None:
         """`wanted` tells whether a process's connections are reported."""
         self._service_of = service_of
@@ -131,7 +132,7 @@ class ConnectionMetrics:
         self._known: OrderedDict[bytes, _Known] = OrderedDict()
         self._alone: dict[tuple[int, int], _Known] = {}
         self._over: list[_Known] = []
-        self._table: Table[_Series] = Table(_Series, max_series)
+        self._table: Table[_Series] = Table(_Series, max_series, max_of_service)
         self.evicted = 0
         """Connections whose place another one needed: what they do from then on is in no metric."""
         self.unattributed = 0

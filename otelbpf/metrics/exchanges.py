@@ -9,9 +9,10 @@ from typing import Final
 from otelbpf.exchanges.exchange import Exchange
 from otelbpf.metrics import graph, red
 from otelbpf.metrics.graph import Edge, GraphMetrics
-from otelbpf.metrics.red import RedMetrics, Series
-from otelbpf.metrics.series import Family, Histogram
-from otelbpf.tracing.span import AttributeSet, AttributeValue, Resource
+from otelbpf.metrics.red import Labels, RedMetrics, Series
+from otelbpf.metrics.series import MAX_OF_SERVICE, MAX_SERIES, Family, Histogram
+from otelbpf.tracing.routes import Route
+from otelbpf.tracing.span import AttributeSet, AttributeValue, Resource, service_of
 
 MAX_SERVICES: Final = 1000
 """Services whose attributes are kept; those met first go first."""
@@ -21,7 +22,10 @@ _OF_A_PROCESS: Final = frozenset(
 """What differs between the processes of a service, or stands in `job` already."""
 _DURATIONS, _SIZES, _EDGES = red.SECONDS, red.SIZES, graph.SECONDS
 
-Key = tuple[Resource, Resource | None, str | None, str, int, str]
+MAX_GROUPS: Final = 4096
+MAX_PLACES: Final = 512
+"""Of each group. Of both, all are looked up anew when they are too many: no count stands in them."""
+
 Attributes = tuple[tuple[str, AttributeValue], ...]
 
 
@@ -30,24 +34,38 @@ class _Place:
 
     __slots__ = ("edge", "once", "series", "side")
 
-    def __init__(self, series: Series, edge: Edge, *, serving: bool, peer: bool) -> None:
+    def __init__(self, series: Series, edge: Edge, *, serving: bool, once: bool) -> None:
         self.series = series
         self.edge = edge
         self.side = edge.server if serving else edge.client
-        self.once = not (serving and peer)
+        self.once = once
         """The client's end counts the request for both."""
+
+
+class _Group:
+    """What exchanges have in common that differ in what was asked and answered; many connections are alike."""
+
+    __slots__ = ("base", "edge", "once", "places", "service", "serving")
+
+    def __init__(self, service: str, base: Labels, edge: Edge, *, serving: bool, once: bool) -> None:
+        self.service = service
+        self.base = base
+        self.edge = edge
+        self.serving = serving
+        self.once = once
+        self.places: dict[tuple[Route | None, str | None, str, int, str], _Place] = {}
 
 
 class ExchangeMetrics:
     """Told of each exchange on the way to its span, before any sampling.
 
-    Where an exchange counts follows from what it shares with others of its connection, and of that is remembered with
-    it: so it goes when the connection goes.
+    A connection remembers its group, and a group where each kind of exchange counts.
     """
 
-    def __init__(self) -> None:
-        self.red = RedMetrics()
-        self.graph = GraphMetrics()
+    def __init__(self, *, max_series: int = MAX_SERIES, max_of_service: int = MAX_OF_SERVICE) -> None:
+        self.red = RedMetrics(max_series=max_series, max_of_service=max_of_service)
+        self.graph = GraphMetrics(max_edges=max_series, max_of_service=max_of_service)
+        self._groups: dict[tuple[str, Labels, Edge, bool, bool], _Group] = {}
         self.services: OrderedDict[str, Attributes] = OrderedDict()
         """What is known of each service besides its name."""
 
@@ -57,6 +75,7 @@ class ExchangeMetrics:
         resource: Resource,
         peer: Resource | None,
         shared: AttributeSet,
+        route: Route | None,
         method: str | None,
         code: str,
         error_type: str,
@@ -66,10 +85,17 @@ class ExchangeMetrics:
         known, None for a request that is no call; `code` the status of a call. Returns where its duration went: the
         histogram, the bucket, the seconds."""
         response = exchange.response
-        key = (resource, peer, method, code, 0 if response is None else response.status, error_type)
-        place = shared.places.get(key)
+        group = shared.places.get((resource, peer))
+        if group is None:
+            group = self._group(resource, peer, shared, serving=exchange.serving, call=method is not None)
+            shared.places[resource, peer] = group
+        key = (route, method, code, 0 if response is None else response.status, error_type)
+        place = group.places.get(key)
         if place is None:
-            place = shared.places[key] = self._place(key, shared, exchange.serving)
+            place = self._place(group, *key)
+            if len(group.places) >= MAX_PLACES:
+                group.places.clear()
+            group.places[key] = place
         first_ns, last_ns = exchange.request_first_ns, exchange.response_last_ns
         if last_ns < exchange.request_last_ns:
             last_ns = exchange.request_last_ns
@@ -102,15 +128,36 @@ class ExchangeMetrics:
         """Every metric as it stands."""
         return [*self.red.snapshot(), *self.graph.snapshot()]
 
-    def _place(self, key: Key, shared: AttributeSet, serving: bool) -> _Place:
-        resource, peer, method, code, status, error_type = key
+    def _group(
+        self, resource: Resource, peer: Resource | None, shared: AttributeSet, *, serving: bool, call: bool
+    ) -> _Group:
         service = self._meet(resource)
         other = "" if peer is None else self._meet(peer)
-        series = self.red.series(
-            service, shared, serving=serving, method=method, code=code, status=status, error_type=error_type
-        )
         edge = self.graph.edge(service, other, shared, serving=serving)
-        return _Place(series, edge, serving=serving, peer=bool(other))
+        base = red.base_of(shared, serving=serving, call=call)
+        key = (service, base, edge, serving, bool(other))
+        group = self._groups.get(key)
+        if group is None:
+            group = _Group(service, base, edge, serving=serving, once=not (serving and other))
+            if len(self._groups) >= MAX_GROUPS:
+                self._groups.clear()
+            self._groups[key] = group
+        return group
+
+    def _place(
+        self, group: _Group, route: Route | None, method: str | None, code: str, status: int, error_type: str
+    ) -> _Place:
+        series = self.red.series(
+            group.service,
+            group.base,
+            serving=group.serving,
+            route=route,
+            method=method,
+            code=code,
+            status=status,
+            error_type=error_type,
+        )
+        return _Place(series, group.edge, serving=group.serving, once=group.once)
 
     def _meet(self, resource: Resource) -> str:
         service = service_of(resource)
@@ -119,11 +166,3 @@ class ExchangeMetrics:
             if len(self.services) > MAX_SERVICES:
                 self.services.popitem(last=False)
         return service
-
-
-def service_of(resource: Resource) -> str:
-    """The name of a service, as `job` has it: behind its namespace, where it has one
-    (https://opentelemetry.io/docs/specs/otel/compatibility/prometheus_and_openmetrics/#resource-attributes-1)."""
-    found = dict(resource.attributes)
-    name, namespace = str(found["service.name"]), found.get("service.namespace")
-    return f"{namespace}/{name}" if namespace else name

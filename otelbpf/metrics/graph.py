@@ -11,11 +11,10 @@ from __future__ import annotations
 
 from typing import Final
 
-from otelbpf.metrics.series import Family, Histogram, Table
+from otelbpf.metrics.series import MAX_OF_SERVICE, MAX_SERIES, OVERFLOWN, Family, Histogram, Table
 from otelbpf.tracing.span import AttributeSet
 
 SECONDS: Final = (0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256, 0.512, 1.024, 2.048, 4.096, 8.192, 16.384)
-MAX_EDGES: Final = 2000
 LONGEST: Final = 256
 _VIRTUAL: Final = "virtual_node"
 _USER: Final = "user"
@@ -36,8 +35,11 @@ class Edge:
 class GraphMetrics:
     """Finds the edge of an exchange."""
 
-    def __init__(self, *, max_edges: int = MAX_EDGES) -> None:
+    def __init__(self, *, max_edges: int = MAX_SERIES, max_of_service: int = MAX_OF_SERVICE) -> None:
+        """`max_of_service`: edges to what is not on this host, of each service."""
         self._table = Table(Edge, max_edges)
+        self._max_of_service = max_of_service
+        self._outside: dict[str, set[str]] = {}
 
     def edge(self, service: str, peer: str, shared: AttributeSet, *, serving: bool) -> Edge:
         """`peer` is the service at the other end, empty where that is not on this host."""
@@ -45,6 +47,11 @@ class GraphMetrics:
             client, server = peer or _USER, service
         else:
             client, server = service, peer or _elsewhere(shared)
+        if not peer:
+            names = self._outside.setdefault(service, set())
+            if len(names) >= self._max_of_service - 1 and server not in names:
+                return self._table.of("", OVERFLOWN)
+            names.add(server)
         kind = "" if peer else _VIRTUAL
         return self._table.of("", (("client", client), ("server", server), ("connection_type", kind)))
 

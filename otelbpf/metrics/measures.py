@@ -8,12 +8,12 @@ from typing import Final
 from otelbpf.connections.connection import Connection
 from otelbpf.events.types import Event, Listener, Refusals, Usage
 from otelbpf.metrics.connections import ConnectionMetrics
-from otelbpf.metrics.exchanges import ExchangeMetrics, service_of
+from otelbpf.metrics.exchanges import ExchangeMetrics
 from otelbpf.metrics.queues import QueueMetrics
 from otelbpf.metrics.requests import RequestMetrics
 from otelbpf.metrics.series import Family
 from otelbpf.metrics.usage import UsageMetrics
-from otelbpf.tracing.span import Resource
+from otelbpf.tracing.span import Resource, service_of
 
 _LATEST_NS: Final = (1 << 63) - 1
 
@@ -27,14 +27,22 @@ class Measures:
         *,
         wanted: Callable[[int], bool],
         max_connections: int,
+        max_series: int,
+        max_of_service: int,
     ) -> None:
         """`resource_of` tells who a process was at a time, `wanted` whether it is reported."""
 
         def service_at(pid: int, time_ns: int, endpoints: bytes) -> str:
             return service_of(resource_of(pid, time_ns, endpoints))
 
-        self.connections = ConnectionMetrics(service_at, wanted=wanted, max_connections=max_connections)
-        self.exchanges = ExchangeMetrics()
+        self.connections = ConnectionMetrics(
+            service_at,
+            wanted=wanted,
+            max_connections=max_connections,
+            max_series=max_series,
+            max_of_service=max_of_service,
+        )
+        self.exchanges = ExchangeMetrics(max_series=max_series, max_of_service=max_of_service)
 
         def service_now(pid: int) -> str:
             return service_at(pid, _LATEST_NS, b"")

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 from typing import Final
 
-from otelbpf.metrics.series import Family, Histogram, Table
+from otelbpf.metrics.series import MAX_OF_SERVICE, MAX_SERIES, Family, Histogram, Table
+from otelbpf.tracing.routes import Route
 from otelbpf.tracing.span import AttributeSet
 
 SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
 SIZES: Final = tuple(float(256 * 4**power) for power in range(9))
-MAX_SERIES: Final = 2000
-"""Of each metric, over all services."""
 LONGEST: Final = 256
 
 _SHARED: Final[dict[tuple[bool, bool], tuple[str, ...]]] = {
@@ -39,6 +38,9 @@ _KINDS: Final = {
 }
 
 
+Labels = tuple[tuple[str, str | int], ...]
+
+
 class Series:
     """The three metrics of requests that are alike; of calls only the first one is told."""
 
@@ -50,18 +52,31 @@ class Series:
         self.responses = Histogram(SIZES)
 
 
+def base_of(shared: AttributeSet, *, serving: bool, call: bool) -> Labels:
+    """Those of a connection's attributes that tell series apart."""
+    known = dict(shared.attributes)
+    found = []
+    for name in _SHARED[call, serving]:
+        value = known.get(name)
+        # Nothing that is longer is a name of anything.
+        if isinstance(value, int) or (isinstance(value, str) and len(value) <= LONGEST):
+            found.append((name, value))
+    return tuple(found)
+
+
 class RedMetrics:
     """Finds the series of an exchange."""
 
-    def __init__(self, *, max_series: int = MAX_SERIES) -> None:
-        self._tables = {which: Table(Series, max_series) for which in _KINDS}
+    def __init__(self, *, max_series: int = MAX_SERIES, max_of_service: int = MAX_OF_SERVICE) -> None:
+        self._tables = {which: Table(Series, max_series, max_of_service) for which in _KINDS}
 
     def series(
         self,
         service: str,
-        shared: AttributeSet,
+        base: Labels,
         *,
         serving: bool,
+        route: Route | None,
         method: str | None,
         code: str,
         status: int,
@@ -69,21 +84,16 @@ class RedMetrics:
     ) -> Series:
         """`method` is that of a call, empty where it is not known, None for a request that is no call; `code` the
         status of a call, `status` that of a response."""
-        which = (method is not None, serving)
-        known = dict(shared.attributes)
-        found: list[tuple[str, str | int]] = []
-        for name in _SHARED[which]:
-            value = known.get(name)
-            # Nothing that is longer is a name of anything.
-            if isinstance(value, int) or (isinstance(value, str) and len(value) <= LONGEST):
-                found.append((name, value))
+        found = list(base)
         if method is None:
+            if route is not None:
+                found.append(route.server if serving else route.client)
             found += [("http.response.status_code", status)] if status else []
         else:
             found += [("rpc.method", method)] if method and len(method) <= LONGEST else []
             found += [("rpc.response.status_code", code)] if code else []
         found += [("error.type", error_type)] if error_type else []
-        return self._tables[which].of(service, tuple(found))
+        return self._tables[method is not None, serving].of(service, tuple(found))
 
     def snapshot(self) -> list[Family]:
         """Every metric as it stands."""

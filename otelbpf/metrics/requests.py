@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
-from otelbpf.metrics.series import Family, Histogram, Point
+from otelbpf.metrics.series import OVERFLOWN, Family, Histogram, Point
 from otelbpf.telemetry.ledger import Running
 
 WINDOW_NS: Final = 60_000_000_000
@@ -142,4 +142,4 @@ class RequestMetrics:
                     yield Point(service, (_ROLES[role],), value(pair[role]))
         for role in roles:
             if self._overflow[role].most or self._overflow[role].most_before:
-                yield Point("", (_ROLES[role], ("otel.metric.overflow", "true")), value(self._overflow[role]))
+                yield Point("", (_ROLES[role], *OVERFLOWN), value(self._overflow[role]))

@@ -13,10 +13,11 @@ from otelbpf.tracing.conventions import http, rpc
 from otelbpf.tracing.conventions.tls import describe
 from otelbpf.tracing.correlate import Correlator, Link
 from otelbpf.tracing.ids import IdGenerator
+from otelbpf.tracing.options import SpanOptions
 from otelbpf.tracing.propagation import SAMPLED, Context, read_context
 from otelbpf.tracing.redact import Redactor
-from otelbpf.tracing.sampling import Decide
-from otelbpf.tracing.span import AttributeSet, Kind, Resource, Span, Status
+from otelbpf.tracing.routes import Route, Routes, Tree
+from otelbpf.tracing.span import AttributeSet, Kind, Resource, Span, Status, service_of
 
 # Python 3.11 takes ten times as long for a member of an enum as for a name.
 _CLIENT, _SERVER = Kind.CLIENT, Kind.SERVER
@@ -35,6 +36,7 @@ class Record(Protocol):
         resource: Resource,
         peer: Resource | None,
         shared: AttributeSet,
+        route: Route | None,
         method: str | None,
         code: str,
         error_type: str,
@@ -62,21 +64,20 @@ class Builder:
         *,
         ledger: Ledger,
         ids: IdGenerator,
-        sample: Decide,
-        redactor: Redactor,
+        options: SpanOptions,
         resource_of: ResourceOf,
         correlator: Correlator,
         record: Record,
-        named_headers: http.NamedHeaders = http.NO_HEADERS,
     ) -> None:
         self._record = record
         self._ledger = ledger
         self._ids = ids
-        self._sample = sample
-        self._redactor = redactor
+        self._sample = options.sample
+        self._redactor = Redactor(options.secret_keys)
+        self._routes = Routes(options.route_patterns, learn=options.learn_routes, max_of_service=options.max_routes)
         self._resource_of = resource_of
         self._correlator = correlator
-        self._named_headers = named_headers
+        self._named_headers = options.named_headers()
         self._conversations: dict[bytes, http.Conversation] = {}
         self._calls: dict[bytes, rpc.Calls] = {}
         self.clock_offset_ns = 0
@@ -87,14 +88,22 @@ class Builder:
         request = exchange.request
         kind = _SERVER if exchange.serving else _CLIENT
         call = rpc.read(exchange, kind) if "content-type" in request.headers or request.unknown else None
-        name = http.span_name(request) if call is None else call.span_name
         parent = read_context(request.headers) if "traceparent" in request.headers else None
         link = self._correlator.link(connection)
         trace_id, span_id, parent_id = self._identify(exchange, link, parent)
+        resource = self._resource_of(exchange.pid, exchange.request_first_ns, connection.endpoints)
+        peer = None if link is None else self._peer(link, exchange)
+        route = None
         if call is None:
             status, error_type = http.status(exchange, kind)
-            attributes, shared = self._conversation(connection).describe(exchange, self._redactor, error_type)
+            conversation = self._conversation(connection)
+            tree = conversation.routes or self._routes_of(conversation, exchange, resource, peer)
+            response = exchange.response
+            route = tree.find(request.target, 0 if response is None else response.status)
+            name = http.span_name(request) if route is None else route.name(request.method)
+            attributes, shared = conversation.describe(exchange, self._redactor, error_type, route)
         else:
+            name = call.span_name
             status, error_type = call.status, call.error_type
             attributes, shared = self._calls_of(connection).describe(exchange, call, self._redactor)
         offset_ns = self.clock_offset_ns
@@ -102,12 +111,12 @@ class Builder:
         last_ns = exchange.response_last_ns
         if last_ns < exchange.request_last_ns:
             last_ns = exchange.request_last_ns
-        resource = self._resource_of(exchange.pid, exchange.request_first_ns, connection.endpoints)
         histogram, bucket, seconds = self._record(
             exchange,
             resource,
-            None if link is None else self._peer(link, exchange),
+            peer,
             shared,
+            route,
             None if call is None else call.method,
             "" if call is None else call.code,
             error_type,
@@ -148,6 +157,17 @@ class Builder:
             conversation = http.Conversation(ends, self._named_headers, secured=describe(connection))
             self._conversations[connection.key] = conversation
         return conversation
+
+    def _routes_of(
+        self, conversation: http.Conversation, exchange: Exchange, resource: Resource, peer: Resource | None
+    ) -> Tree:
+        """The routes of the service that is asked, by its name where that is known: both ends then know the same."""
+        if exchange.serving or peer is not None:
+            service = service_of(resource if exchange.serving or peer is None else peer)
+        else:
+            service = conversation.asked(exchange.request)
+        tree = conversation.routes = self._routes.tree(service)
+        return tree
 
     def _calls_of(self, connection: Connection) -> rpc.Calls:
         calls = self._calls.get(connection.key)

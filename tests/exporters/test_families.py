@@ -19,6 +19,7 @@ LABELS = {
     "url_scheme": "http",
     "network_protocol_version": "1.1",
     "http_response_status_code": "200",
+    "http_route": "/{id}",
 }
 
 

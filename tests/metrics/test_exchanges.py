@@ -11,7 +11,8 @@ from opentelemetry.sdk.metrics.view import ExplicitBucketHistogramAggregation, V
 from opentelemetry.semconv._incubating.metrics import http_metrics, rpc_metrics
 
 from otelbpf.metrics import red
-from otelbpf.metrics.series import Histogram
+from otelbpf.metrics.series import MAX_OF_SERVICE, Histogram
+from otelbpf.tracing.options import SpanOptions
 from otelbpf.tracing.sampling import make_sampler
 from tests.fake_kernel import STEP_NS, FakeKernel, FakeSocket
 from tests.metrics.reading import values
@@ -43,13 +44,14 @@ def key(service: str, **attributes: str | int) -> Key:
     return service, tuple(sorted((name.replace("__", "."), value) for name, value in attributes.items()))
 
 
-def served(status: int, *, method: str = "GET", **more: str | int) -> Key:
+def served(status: int, *, method: str = "GET", route: str = "/{id}", **more: str | int) -> Key:
     return key(
         "stock",
         http__request__method=method,
         url__scheme="http",
         network__protocol__version="1.1",
         http__response__status_code=status,
+        http__route=route,
         **more,
     )
 
@@ -63,6 +65,7 @@ def asked(status: int, **more: str | int) -> Key:
         http__response__status_code=status,
         server__address="shop.example",
         server__port=8080,
+        url__template="/{id}",
         **more,
     )
 
@@ -97,7 +100,7 @@ def test_each_request_counts_once_at_each_end(kernel: FakeKernel) -> None:
         served(200): 5,
         served(404): 2,
         served(500, error__type="500"): 3,
-        served(201, method="POST"): 1,
+        served(201, method="POST", route="/up"): 1,
     }
     assert counts(kernel, CLIENT) == {
         asked(200): 5,
@@ -132,7 +135,7 @@ def test_an_exemplar_is_a_span_that_is_exported(kernel: FakeKernel) -> None:
 
 def test_what_is_sampled_out_is_counted_all_the_same() -> None:
     """But is no example of anything."""
-    kernel = name_processes(FakeKernel(sample=make_sampler("always_off")))
+    kernel = name_processes(FakeKernel(options=SpanOptions(sample=make_sampler("always_off"))))
     both(kernel, [200] * 4)
     assert kernel.spans() == []
     assert counts(kernel, SERVER) == {served(200): 4}
@@ -197,15 +200,14 @@ def test_buckets_are_those_of_the_sdk() -> None:
 
 def test_what_a_client_invents_is_bounded_and_the_sums_stay_right(kernel: FakeKernel) -> None:
     """A host for each request, beyond the series there may be."""
-    most = red.MAX_SERIES
+    most = MAX_OF_SERVICE
     socket = kernel.connect()
     for number in range(most + 500):
         socket.send(b"GET / HTTP/1.1\r\nHost: h%d\r\n\r\n" % number).receive(OK % 200)
     series = counts(kernel, CLIENT)
     assert len(series) == most
     assert sum(series.values()) == most + 500
-    overflow = key("", otel__metric__overflow="true")
-    assert series[overflow] == 501
+    assert series[key("shop", otel__metric__overflow=True)] == 501
     edges = counts(kernel, "traces_service_graph_request")
     assert (len(edges), sum(edges.values())) == (most, most + 500)
 
