@@ -22,6 +22,8 @@ pytestmark = pytest.mark.timeout(BUILD_SECONDS + 120)
 
 COUNT = 57
 SIZES = "http_{side}_{part}_body_size_bytes"
+Kind = tuple[str, str, str, str, str, str]
+"""Side, service, method, route, status, error."""
 Series = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
 
@@ -41,13 +43,14 @@ def scrape(port: int) -> Series:
     return found
 
 
-def of_spans(spans: list[SeenSpan]) -> Counter[tuple[str, str, str, str, str]]:
-    """By kind, service, method, status and error."""
+def of_spans(spans: list[SeenSpan]) -> Counter[Kind]:
+    """How many there are of each kind."""
     return Counter(
         (
             span.kind.lower(),
             str(span.resource["service.name"]),
             str(span.attributes.get("http.request.method", "")),
+            str(span.attributes.get("http.route", span.attributes.get("url.template", ""))),
             str(span.attributes.get("http.response.status_code", "")),
             str(span.attributes.get("error.type", "")),
         )
@@ -55,9 +58,9 @@ def of_spans(spans: list[SeenSpan]) -> Counter[tuple[str, str, str, str, str]]:
     )
 
 
-def of_metrics(series: Series) -> Counter[tuple[str, str, str, str, str]]:
+def of_metrics(series: Series) -> Counter[Kind]:
     """The same of what was counted."""
-    found: Counter[tuple[str, str, str, str, str]] = Counter()
+    found: Counter[Kind] = Counter()
     for (name, labels), value in series.items():
         for side in ("server", "client"):
             if name == f"http_{side}_request_duration_seconds_count":
@@ -66,6 +69,7 @@ def of_metrics(series: Series) -> Counter[tuple[str, str, str, str, str]]:
                     side,
                     told["job"],
                     told["http_request_method"],
+                    told.get("http_route", told.get("url_template", "")),
                     told.get("http_response_status_code", ""),
                     told.get("error_type", ""),
                 )
@@ -107,6 +111,7 @@ def test_the_same_numbers_everywhere(protocol: str, tier: str, folder: Path, run
     balance.parse(collector.stderr()).assert_balanced()
 
     assert of_metrics(told) == of_spans(spans)
+    assert {kind[3] for kind in of_metrics(told)} == {f"/r/{'{id}' if any(map(str.isdigit, run)) else run}/{{id}}"}
     for side in ("server", "client"):
         of_side = [span for span in spans if span.kind == side.upper()]
         for part in ("request", "response"):
