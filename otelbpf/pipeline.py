@@ -20,7 +20,7 @@ from otelbpf.exchanges.exchange import Exchange
 from otelbpf.exchanges.session import Session
 from otelbpf.identity.directory import Directory
 from otelbpf.metrics.measures import Measures
-from otelbpf.metrics.series import MAX_OF_SERVICE, MAX_SERIES
+from otelbpf.metrics.options import DEFAULT_METRICS, MetricsOptions
 from otelbpf.sources.base import Source
 from otelbpf.telemetry.ledger import Ledger, Lost
 from otelbpf.tls.encryption import Encryption
@@ -56,13 +56,12 @@ class Pipeline:
         max_open_exchanges: int = 1024,
         head_limit: int = 65536,
         options: SpanOptions = DEFAULT_OPTIONS,
-        max_series: int = MAX_SERIES,
-        max_series_of_service: int = MAX_OF_SERVICE,
+        metrics: MetricsOptions = DEFAULT_METRICS,
         traced: Callable[[Identity], bool] | None = None,
         unread: Callable[[Identity], None] | None = None,
         seed: int | None = None,
     ) -> None:
-        """`max_series`: of each metric, over all services. `traced` tells whether a process belongs to those asked for;
+        """`traced` tells whether a process belongs to those asked for;
         its requests are left out, counted, otherwise. `unread` is told, once each, of processes whose TLS cannot be
         read. `seed` makes ids repeatable."""
         ids = IdGenerator(seed)
@@ -79,8 +78,7 @@ class Pipeline:
             self._directory.resource_of,
             wanted=self._is_traced,
             max_connections=max_connections,
-            max_series=max_series,
-            max_of_service=max_series_of_service,
+            options=metrics,
         )
         self._builder = Builder(
             ledger=ledger,

@@ -20,6 +20,7 @@ from otelbpf.exporters.base import Exporter, Sender
 from otelbpf.exporters.build import build_exporters
 from otelbpf.exporters.file import open_file
 from otelbpf.metrics.measures import Measures
+from otelbpf.metrics.options import MetricsOptions
 from otelbpf.pipeline import Pipeline
 from otelbpf.sources.base import Source
 from otelbpf.telemetry.ledger import Ledger
@@ -77,8 +78,11 @@ def trace(
         max_open_exchanges=settings.limits.pending_exchanges,
         head_limit=settings.limits.head_bytes,
         options=_options(settings),
-        max_series=settings.metrics.max_series,
-        max_series_of_service=settings.metrics.max_series_of_service,
+        metrics=MetricsOptions(
+            max_series=settings.metrics.max_series,
+            max_of_service=settings.metrics.max_series_of_service,
+            exponential=settings.metrics.histograms == "base2_exponential_bucket_histogram",
+        ),
         traced=matcher(settings.filters.executables),
         unread=_name_unread if settings.capture.tls else None,
     )

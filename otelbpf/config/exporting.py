@@ -43,6 +43,14 @@ class Metrics(msgspec.Struct, frozen=True):
         Meta(description="How long sending them may take.", ge=0.001, le=3600),
         Source(SECONDS, variables=("OTEL_METRIC_EXPORT_TIMEOUT",), variable_form=MILLISECONDS),
     ] = 30.0
+    histograms: Annotated[
+        str,
+        Meta(description="How histograms are sent over OTLP; /metrics has explicit buckets either way."),
+        Source(
+            choice("explicit_bucket_histogram", "base2_exponential_bucket_histogram"),
+            variables=("OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION",),
+        ),
+    ] = "explicit_bucket_histogram"
     max_series: Annotated[
         int,
         Meta(description="Series of each metric; what comes beyond them counts together.", ge=2, le=1_000_000),

@@ -7,7 +7,7 @@ that one that got lost loses nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -15,6 +15,7 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportM
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, ArrayValue, KeyValue
 from opentelemetry.proto.metrics.v1 import metrics_pb2 as pb
 
+from otelbpf.metrics.exponential import MAX_SCALE, FineHistogram, widen
 from otelbpf.metrics.series import Attributes, Family, Histogram, Point
 from otelbpf.tracing.span import SCOPE_NAME, AttributeValue
 
@@ -25,11 +26,32 @@ Services = Mapping[str, Sequence[tuple[str, AttributeValue]]]
 _Key = tuple[str, str, Attributes]
 
 
+class _Fine(msgspec.Struct, frozen=True):
+    """How far a histogram of powers of two had come."""
+
+    scale: int = MAX_SCALE
+    counts: dict[int, int] = {}
+    zeros: int = 0
+
+    @classmethod
+    def of(cls, histogram: FineHistogram) -> _Fine:
+        """As it stands."""
+        scale, counts = histogram.buckets
+        return cls(scale, dict(counts), histogram.zeros)
+
+    def since(self, before: _Fine) -> _Fine:
+        """What came after `before`, whose scale was as fine or finer."""
+        past = widen(before.counts, before.scale - self.scale)
+        counts = {index: count - past.get(index, 0) for index, count in self.counts.items()}
+        return _Fine(self.scale, {index: count for index, count in counts.items() if count}, self.zeros - before.zeros)
+
+
 class _Sum(msgspec.Struct, frozen=True):
     """How far a series had come: a number, or a histogram's counts and total."""
 
     value: int | float
     counts: tuple[int, ...] = ()
+    fine: _Fine = _Fine()
 
 
 _NOTHING: Final = _Sum(0)
@@ -110,21 +132,46 @@ class MetricsEncoder:
             metric.sum.data_points.add(attributes=attributes, **times, **_number(point.value - before.value))
             return
         histogram = point.value
-        counts, total = tuple(histogram.counts), histogram.total
+        total = histogram.total
+        if isinstance(histogram, FineHistogram):
+            fine = _Fine.of(histogram)
+            self._pending[key] = _Sum(total, fine=fine)
+            metric.exponential_histogram.aggregation_temporality = temporality
+            told = fine.since(before.fine)
+            exponential = metric.exponential_histogram.data_points.add(
+                attributes=attributes,
+                **times,
+                count=sum(told.counts.values()) + told.zeros,
+                sum=total - before.value,
+                scale=told.scale,
+                zero_count=told.zeros,
+            )
+            if told.counts:
+                first = min(told.counts)
+                exponential.positive.offset = first
+                exponential.positive.bucket_counts.extend(
+                    told.counts.get(index, 0) for index in range(first, max(told.counts) + 1)
+                )
+            exponential.exemplars.extend(self._exemplars(histogram))
+            return
+        counts = tuple(histogram.counts)
         self._pending[key] = _Sum(total, counts)
-        told = [count - past for count, past in zip(counts, before.counts or (0,) * len(counts), strict=True)]
+        since = [count - past for count, past in zip(counts, before.counts or (0,) * len(counts), strict=True)]
         metric.histogram.aggregation_temporality = temporality
-        added = metric.histogram.data_points.add(
+        explicit = metric.histogram.data_points.add(
             attributes=attributes,
             **times,
-            count=sum(told),
+            count=sum(since),
             sum=total - before.value,
-            bucket_counts=told,
+            bucket_counts=since,
             explicit_bounds=histogram.bounds,
         )
+        explicit.exemplars.extend(self._exemplars(histogram))
+
+    def _exemplars(self, histogram: Histogram) -> Iterator[pb.Exemplar]:
         for value, trace_id, span_id, time_ns in list(histogram.exemplars.values()):
             if not self._delta or time_ns >= self._delivered_ns:
-                added.exemplars.add(as_double=value, trace_id=trace_id, span_id=span_id, time_unix_nano=time_ns)
+                yield pb.Exemplar(as_double=value, trace_id=trace_id, span_id=span_id, time_unix_nano=time_ns)
 
 
 def _number(value: int | float) -> dict[str, int | float]:

@@ -13,13 +13,15 @@ import errno
 import struct
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Final, Literal
 
 from otelbpf.connections.address import address_text
 from otelbpf.connections.connection import Connection
 from otelbpf.events.types import State
 from otelbpf.events.wire import Flag, TcpState
-from otelbpf.metrics.series import MAX_OF_SERVICE, MAX_SERIES, Attributes, Family, Histogram, Point, Table
+from otelbpf.metrics.options import DEFAULT_METRICS, MetricsOptions
+from otelbpf.metrics.series import SECONDS, Attributes, Family, Histogram, MakeHistogram, Point, Table
 
 ServiceOf = Callable[[int, int, bytes], str]
 """(process id, time, raw endpoints) to the name of the service."""
@@ -61,12 +63,12 @@ class _Series:
         "stalled_window_ms",
     )
 
-    def __init__(self) -> None:
+    def __init__(self, histogram: MakeHistogram = Histogram) -> None:
         self.attempts = self.accepted = self.open = 0
         self.sent = self.received = self.retransmits = 0
         self.stalled_buffer_ms = self.stalled_window_ms = 0
-        self.connects = Histogram()
-        self.rtts = Histogram()
+        self.connects = histogram(SECONDS)
+        self.rtts = histogram(SECONDS)
         self.failures: dict[tuple[str, str], int] = {}
         """By error.type and whether the connection stood."""
 
@@ -122,8 +124,7 @@ class ConnectionMetrics:
         *,
         wanted: Callable[[int], bool] = lambda pid: True,
         max_connections: int = 65536,
-        max_series: int = MAX_SERIES,
-        max_of_service: int = MAX_OF_SERVICE,
+        options: MetricsOptions = DEFAULT_METRICS,
     ) -> None:
         """`wanted` tells whether a process's connections are reported."""
         self._service_of = service_of
@@ -132,7 +133,9 @@ class ConnectionMetrics:
         self._known: OrderedDict[bytes, _Known] = OrderedDict()
         self._alone: dict[tuple[int, int], _Known] = {}
         self._over: list[_Known] = []
-        self._table: Table[_Series] = Table(_Series, max_series, max_of_service)
+        self._table: Table[_Series] = Table(
+            partial(_Series, options.histogram), options.max_series, options.max_of_service
+        )
         self.evicted = 0
         """Connections whose place another one needed: what they do from then on is in no metric."""
         self.unattributed = 0

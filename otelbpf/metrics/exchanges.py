@@ -8,9 +8,11 @@ from typing import Final
 
 from otelbpf.exchanges.exchange import Exchange
 from otelbpf.metrics import graph, red
+from otelbpf.metrics.exponential import FineHistogram
 from otelbpf.metrics.graph import Edge, GraphMetrics
+from otelbpf.metrics.options import DEFAULT_METRICS, MetricsOptions
 from otelbpf.metrics.red import Labels, RedMetrics, Series
-from otelbpf.metrics.series import MAX_OF_SERVICE, MAX_SERIES, Family, Histogram
+from otelbpf.metrics.series import Family, Histogram
 from otelbpf.tracing.routes import Route
 from otelbpf.tracing.span import AttributeSet, AttributeValue, Resource, service_of
 
@@ -62,9 +64,10 @@ class ExchangeMetrics:
     A connection remembers its group, and a group where each kind of exchange counts.
     """
 
-    def __init__(self, *, max_series: int = MAX_SERIES, max_of_service: int = MAX_OF_SERVICE) -> None:
-        self.red = RedMetrics(max_series=max_series, max_of_service=max_of_service)
-        self.graph = GraphMetrics(max_edges=max_series, max_of_service=max_of_service)
+    def __init__(self, options: MetricsOptions = DEFAULT_METRICS) -> None:
+        self.red = RedMetrics(options)
+        self.graph = GraphMetrics(options)
+        self._fine = options.exponential
         self._groups: dict[tuple[str, Labels, Edge, bool, bool], _Group] = {}
         self.services: OrderedDict[str, Attributes] = OrderedDict()
         """What is known of each service besides its name."""
@@ -122,6 +125,8 @@ class ExchangeMetrics:
             edge.total += 1
             if failed:
                 edge.failed += 1
+        if self._fine:
+            _count_finely(exchange, place, seconds)
         return durations, bucket, seconds
 
     def snapshot(self) -> list[Family]:
@@ -166,3 +171,14 @@ class ExchangeMetrics:
             if len(self.services) > MAX_SERVICES:
                 self.services.popitem(last=False)
         return service
+
+
+def _count_finely(exchange: Exchange, place: _Place, seconds: float) -> None:
+    """The same values by powers of two."""
+    response, series = exchange.response, place.series
+    told = [(series.durations, seconds), (place.side, seconds), (series.requests, exchange.request.body_size)]
+    if response is not None:
+        told.append((series.responses, response.body_size))
+    for histogram, value in told:
+        if isinstance(histogram, FineHistogram) and value >= 0:
+            histogram.add_fine(value)

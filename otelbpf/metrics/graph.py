@@ -9,9 +9,11 @@ are `user`. Both are virtual nodes.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Final
 
-from otelbpf.metrics.series import MAX_OF_SERVICE, MAX_SERIES, OVERFLOWN, Family, Histogram, Table
+from otelbpf.metrics.options import DEFAULT_METRICS, MetricsOptions
+from otelbpf.metrics.series import OVERFLOWN, Family, Histogram, MakeHistogram, Table
 from otelbpf.tracing.span import AttributeSet
 
 SECONDS: Final = (0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256, 0.512, 1.024, 2.048, 4.096, 8.192, 16.384)
@@ -27,19 +29,19 @@ class Edge:
 
     __slots__ = ("client", "failed", "server", "total")
 
-    def __init__(self) -> None:
+    def __init__(self, histogram: MakeHistogram = Histogram) -> None:
         self.total = self.failed = 0
-        self.client, self.server = Histogram(SECONDS), Histogram(SECONDS)
+        self.client, self.server = histogram(SECONDS), histogram(SECONDS)
 
 
 class GraphMetrics:
     """Finds the edge of an exchange."""
 
-    def __init__(self, *, max_edges: int = MAX_SERIES, max_of_service: int = MAX_OF_SERVICE) -> None:
-        """`max_of_service`: edges to what is not on this host, of each service."""
-        self._table = Table(Edge, max_edges)
-        self._max_of_service = max_of_service
+    def __init__(self, options: MetricsOptions = DEFAULT_METRICS) -> None:
+        self._table = Table(partial(Edge, options.histogram), options.max_series)
+        self._max_outside = options.max_of_service
         self._outside: dict[str, set[str]] = {}
+        """By service, what it speaks with that is not on this host."""
 
     def edge(self, service: str, peer: str, shared: AttributeSet, *, serving: bool) -> Edge:
         """`peer` is the service at the other end, empty where that is not on this host."""
@@ -49,7 +51,7 @@ class GraphMetrics:
             client, server = service, peer or _elsewhere(shared)
         if not peer:
             names = self._outside.setdefault(service, set())
-            if len(names) >= self._max_of_service - 1 and server not in names:
+            if len(names) >= self._max_outside - 1 and server not in names:
                 return self._table.of("", OVERFLOWN)
             names.add(server)
         kind = "" if peer else _VIRTUAL

@@ -9,6 +9,7 @@ from otelbpf.connections.connection import Connection
 from otelbpf.events.types import Event, Listener, Refusals, Usage
 from otelbpf.metrics.connections import ConnectionMetrics
 from otelbpf.metrics.exchanges import ExchangeMetrics
+from otelbpf.metrics.options import MetricsOptions
 from otelbpf.metrics.queues import QueueMetrics
 from otelbpf.metrics.requests import RequestMetrics
 from otelbpf.metrics.series import Family
@@ -27,8 +28,7 @@ class Measures:
         *,
         wanted: Callable[[int], bool],
         max_connections: int,
-        max_series: int,
-        max_of_service: int,
+        options: MetricsOptions,
     ) -> None:
         """`resource_of` tells who a process was at a time, `wanted` whether it is reported."""
 
@@ -39,16 +39,17 @@ class Measures:
             service_at,
             wanted=wanted,
             max_connections=max_connections,
-            max_series=max_series,
-            max_of_service=max_of_service,
+            options=options,
         )
-        self.exchanges = ExchangeMetrics(max_series=max_series, max_of_service=max_of_service)
+        self.exchanges = ExchangeMetrics(options)
 
         def service_now(pid: int) -> str:
             return service_at(pid, _LATEST_NS, b"")
 
         # A request of no process (packets tell of none) is of no service.
-        self.requests = RequestMetrics(service_now, wanted=lambda pid: pid > 0 and wanted(pid))
+        self.requests = RequestMetrics(
+            service_now, wanted=lambda pid: pid > 0 and wanted(pid), histogram=options.histogram
+        )
         self.queues = QueueMetrics(service_now, wanted=wanted)
         self.usage = UsageMetrics(service_now, wanted=wanted)
         self.takers: dict[type[Event], Callable[..., None]] = {

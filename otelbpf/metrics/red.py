@@ -7,9 +7,11 @@ ones advised there. For sizes none are advised: powers of four from 256 bytes to
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Final
 
-from otelbpf.metrics.series import MAX_OF_SERVICE, MAX_SERIES, Family, Histogram, Table
+from otelbpf.metrics.options import DEFAULT_METRICS, MetricsOptions
+from otelbpf.metrics.series import Family, Histogram, MakeHistogram, Table
 from otelbpf.tracing.routes import Route
 from otelbpf.tracing.span import AttributeSet
 
@@ -46,10 +48,10 @@ class Series:
 
     __slots__ = ("durations", "requests", "responses")
 
-    def __init__(self) -> None:
-        self.durations = Histogram(SECONDS)
-        self.requests = Histogram(SIZES)
-        self.responses = Histogram(SIZES)
+    def __init__(self, histogram: MakeHistogram = Histogram) -> None:
+        self.durations = histogram(SECONDS)
+        self.requests = histogram(SIZES)
+        self.responses = histogram(SIZES)
 
 
 def base_of(shared: AttributeSet, *, serving: bool, call: bool) -> Labels:
@@ -67,8 +69,9 @@ def base_of(shared: AttributeSet, *, serving: bool, call: bool) -> Labels:
 class RedMetrics:
     """Finds the series of an exchange."""
 
-    def __init__(self, *, max_series: int = MAX_SERIES, max_of_service: int = MAX_OF_SERVICE) -> None:
-        self._tables = {which: Table(Series, max_series, max_of_service) for which in _KINDS}
+    def __init__(self, options: MetricsOptions = DEFAULT_METRICS) -> None:
+        make = partial(Series, options.histogram)
+        self._tables = {which: Table(make, options.max_series, options.max_of_service) for which in _KINDS}
 
     def series(
         self,

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
-from otelbpf.metrics.series import OVERFLOWN, Family, Histogram, Point
+from otelbpf.metrics.series import OVERFLOWN, SECONDS, Family, Histogram, MakeHistogram, Point
 from otelbpf.telemetry.ledger import Running
 
 WINDOW_NS: Final = 60_000_000_000
@@ -24,10 +24,10 @@ class ServiceRequests(Running):
 
     __slots__ = ("most", "most_before", "unknown", "waits")
 
-    def __init__(self) -> None:
+    def __init__(self, histogram: MakeHistogram = Histogram) -> None:
         super().__init__()
         self.most = self.most_before = 0
-        self.waits = Histogram()
+        self.waits = histogram(SECONDS)
         self.unknown = 0
         """Requests whose wait is not known."""
 
@@ -42,15 +42,17 @@ class RequestMetrics:
         wanted: Callable[[int], bool] = lambda pid: True,
         max_processes: int = 8192,
         max_services: int = 1000,
+        histogram: MakeHistogram = Histogram,
     ) -> None:
         """`wanted` tells whether a process's requests are reported."""
         self._service_of = service_of
         self._wanted = wanted
         self._max_processes = max_processes
         self._max_services = max_services
+        self._histogram = histogram
         self._services: dict[str, Roles] = {}
-        self._overflow = (ServiceRequests(), ServiceRequests())
-        self._unwanted = (ServiceRequests(), ServiceRequests())
+        self._overflow = self._make()
+        self._unwanted = self._make()
         self._processes: dict[int, Roles] = {}
         self._window_ns = 0
 
@@ -128,10 +130,13 @@ class RequestMetrics:
         roles = self._services.get(service)
         if roles is None:
             if len(self._services) < self._max_services:
-                roles = self._services[service] = (ServiceRequests(), ServiceRequests())
+                roles = self._services[service] = self._make()
             else:
                 roles = self._overflow
         return roles
+
+    def _make(self) -> Roles:
+        return ServiceRequests(self._histogram), ServiceRequests(self._histogram)
 
     def _points(
         self, value: Callable[[ServiceRequests], int | Histogram], *, roles: Iterable[int] = (0, 1)

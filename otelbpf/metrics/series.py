@@ -51,6 +51,10 @@ class Histogram:
         return sum(self.counts)
 
 
+MakeHistogram = Callable[[Sequence[float]], Histogram]
+"""Of its bounds."""
+
+
 class Point(msgspec.Struct, frozen=True):
     """One series as it stands; a histogram goes on counting, so whoever takes the snapshot reads it there and then."""
 

@@ -9,8 +9,10 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportM
 from opentelemetry.proto.metrics.v1 import metrics_pb2 as pb
 
 from otelbpf.exporters.metrics_encode import MetricsEncoder
+from otelbpf.metrics.exponential import FineHistogram
 from otelbpf.metrics.series import Family, Histogram, Point
 
+_CUMULATIVE, _DELTA = pb.AGGREGATION_TEMPORALITY_CUMULATIVE, pb.AGGREGATION_TEMPORALITY_DELTA
 START, FIRST, SECOND, THIRD = 1_000, 2_000, 3_000, 4_000
 GET = (("http.request.method", "GET"), ("server.port", 80))
 
@@ -105,3 +107,40 @@ def test_deltas_add_up_to_what_was_counted() -> None:
 
 def test_nothing_to_tell_is_no_request() -> None:
     assert encoder(delta=False).encode([], {}, FIRST) == b""
+
+
+def buckets(point: Any) -> tuple[int, int, dict[int, int], int]:
+    """Scale, zeros, counts by bucket, count."""
+    counts = enumerate(point.positive.bucket_counts, point.positive.offset)
+    return point.scale, point.zero_count, {index: count for index, count in counts if count}, point.count
+
+
+def test_histograms_of_powers_of_two() -> None:
+    """Cumulative and delta, also when what comes needs a coarser scale."""
+    for delta in (False, True):
+        histogram = FineHistogram((0.1, 1.0))
+        families = [Family("h", "histogram", "s", "A histogram.", (Point("shop", GET, histogram),))]
+        encoding = encoder(delta=delta)
+        for value in (0.0, 1.0, 1.0, 2.0):
+            histogram.add(value)
+        histogram.exemplars[1] = (1.0, b"t" * 16, b"s" * 8, 1_500)
+        ((_, metric, point),) = points(encoding.encode(families, {}, FIRST))
+        assert metric.WhichOneof("data") == "exponential_histogram"
+        wanted = _DELTA if delta else _CUMULATIVE
+        assert metric.exponential_histogram.aggregation_temporality == wanted
+        scale, counts = histogram.buckets
+        assert buckets(point) == (scale, 1, {((1 << scale) - 1) if scale > 0 else 0: 1, -1: 2}, 4)
+        assert (point.sum, [exemplar.as_double for exemplar in point.exemplars]) == (4.0, [1.0])
+        encoding.delivered()
+
+        histogram.add(1e9)
+        histogram.add(1.0)
+        ((_, _, point),) = points(encoding.encode(families, {}, SECOND))
+        coarser, counts = histogram.buckets
+        assert coarser < scale
+        high = max(counts)
+        if delta:
+            assert buckets(point) == (coarser, 0, {-1: 1, high: 1}, 2)
+            assert (point.sum, list(point.exemplars)) == (1e9 + 1, [])
+        else:
+            assert buckets(point) == (coarser, 1, counts, 6)
