@@ -14,11 +14,10 @@ from otelbpf.cli.options import load_settings, run_options
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from prometheus_client import CollectorRegistry
-
     from otelbpf.config.load import Loaded
     from otelbpf.config.settings import Settings
     from otelbpf.exporters.health import HealthServer
+    from otelbpf.exporters.prometheus import MetricsPage
     from otelbpf.metrics.measures import Measures
 
 
@@ -47,13 +46,13 @@ def run(config_file: str | None, **options: Any) -> None:
     from otelbpf.cli.ahead import ImportAhead  # noqa: PLC0415
     from otelbpf.cli.live import open_live, ready_line, settle, tell_limits  # noqa: PLC0415
     from otelbpf.cli.signals import Signals  # noqa: PLC0415
-    from otelbpf.exporters.prometheus import registry_of  # noqa: PLC0415
+    from otelbpf.exporters.prometheus import MetricsPage  # noqa: PLC0415
     from otelbpf.telemetry.ledger import Ledger  # noqa: PLC0415
 
     settings = loaded.settings
     ledger = Ledger()
-    registry = registry_of(ledger)
-    with Signals() as signals, _health(settings, registry) as health, ExitStack() as stack:
+    page = MetricsPage(ledger)
+    with Signals() as signals, _health(settings, page) as health, ExitStack() as stack:
         with ImportAhead(loaded):
             source = stack.enter_context(closing(open_live(settings, own_ports=[health.port] if health else [])))
         from otelbpf.cli.trace import open_files, start_exporters, trace  # noqa: PLC0415
@@ -83,23 +82,23 @@ def run(config_file: str | None, **options: Any) -> None:
             ledger=ledger,
             exporters=exporters,
             stop=stop,
-            publish=partial(_publish, loaded, registry),
+            publish=partial(_publish, loaded, page),
             ready=ready,
             duration_seconds=seconds,
         )
 
 
-def _publish(loaded: Loaded, registry: CollectorRegistry, measures: Measures) -> Callable[[float], object]:
+def _publish(loaded: Loaded, page: MetricsPage, measures: Measures) -> Callable[[float], object]:
     """Let /metrics, and a backend, have what is measured."""
     from otelbpf import __version__  # noqa: PLC0415
     from otelbpf.config.load import standard_environment  # noqa: PLC0415
-    from otelbpf.exporters.families import FamilyMetrics  # noqa: PLC0415
+    from otelbpf.exporters.exposition import Exposition  # noqa: PLC0415
     from otelbpf.exporters.metrics_export import has_endpoint, open_metrics  # noqa: PLC0415
 
     settings = loaded.settings.metrics
     environment = standard_environment(loaded, os.environ)
     if settings.to != "none":
-        registry.register(FamilyMetrics(measures))
+        page.more = Exposition(measures).pieces
     if settings.to != "otlp" and not (settings.to == "auto" and has_endpoint(environment)):
         return lambda seconds: None
     exporter = open_metrics(
@@ -114,15 +113,14 @@ def _publish(loaded: Loaded, registry: CollectorRegistry, measures: Measures) ->
     return exporter.shutdown
 
 
-def _health(settings: Settings, registry: CollectorRegistry) -> AbstractContextManager[HealthServer | None]:
+def _health(settings: Settings, page: MetricsPage) -> AbstractContextManager[HealthServer | None]:
     from otelbpf.exporters.health import HealthServer  # noqa: PLC0415
-    from otelbpf.exporters.prometheus import render  # noqa: PLC0415
     from otelbpf.sources.privileges import drop_privileges  # noqa: PLC0415
 
     if settings.health.listen == "off":
         return nullcontext()
     return HealthServer(
         settings.health.listen,
-        metrics=partial(render, registry),
+        metrics=page.render,
         prepare=partial(drop_privileges, ()) if settings.privileges.drop else lambda: None,
     )

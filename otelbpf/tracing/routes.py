@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from otelbpf.tracing.conventions.target import METHODS, path_and_query
@@ -178,32 +178,44 @@ class Tree:
         self._recent.clear()
 
     def _walk(self, path: str, *, learn: bool) -> Route | None:
-        learn = learn and not self._is_full()
-        node, names = self._root, []
-        for depth, segment in enumerate(path.split("/", MAX_DEPTH + 1)[1:]):
-            name = segment if depth < MAX_DEPTH else REST
-            child = node.children.get(name)
+        segments = path.split("/", MAX_DEPTH + 1)[1:]
+        if len(segments) > MAX_DEPTH:
+            segments[MAX_DEPTH] = REST
+        node = self._root
+        for segment in segments:
+            children = node.children
+            child = children.get(segment)
             if child is None:
-                name = REST if depth >= MAX_DEPTH else _shape(segment) or (VALUE if node.varied else segment)
-                child = node.children.get(name)
+                child = children.get(_shape(segment) or (VALUE if node.varied else segment))
                 if child is None:
-                    if not learn:
-                        return None
-                    if name == segment and self._is_too_much(node):
-                        name = VALUE
-                        child = node.children.get(name)
-                    if child is None:
-                        child = node.children[name] = _Node()
+                    break
+            node = child
+        else:
+            if node.route is not None:
+                return node.route
+        return self._learn(segments) if learn and not self._is_full() else None
+
+    def _learn(self, segments: Sequence[str]) -> Route:
+        node, names = self._root, []
+        for segment in segments:
+            name = segment
+            child = node.children.get(segment)
+            if child is None and segment != REST:
+                name = _shape(segment) or segment
+                if name == segment and (node.varied or self._is_too_much(node)):
+                    name = VALUE
+                child = node.children.get(name)
+            if child is None:
+                child = node.children[name] = _Node()
             node = child
             names.append(name)
-        if node.route is None and learn:
-            text = "/" + "/".join(names)
-            route = self._known.get(text)
-            if route is None:
-                route = self._known[text] = Route(text)
-                self._owner.free -= 1
-            node.route = route
-        return node.route
+        text = "/" + "/".join(names)
+        route = self._known.get(text)
+        if route is None:
+            route = self._known[text] = Route(text)
+            self._owner.free -= 1
+        node.route = route
+        return route
 
     def _is_full(self) -> bool:
         owner = self._owner
