@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -96,24 +97,30 @@ def test_prometheus_understands_every_query(folder: Path) -> None:
 @pytest.fixture
 def busy(tier: str, folder: Path, run: str) -> Iterator[Prometheus]:
     """Prometheus, after a load was told by a collector that it scrapes: requests with errors among them, and calls."""
-    server, port = servers.start("go", folder), free_port()
+    server, port, nobody = servers.start("go", folder), free_port(), free_port()
     plan = calls.plan(run, 26)
     serving = calls.Server("python", plan, folder)
     with (
-        Collector(folder, tier=tier, ports=[server.port, serving.port], listen=f"127.0.0.1:{port}"),
+        Collector(folder, tier=tier, ports=[server.port, serving.port, nobody], listen=f"127.0.0.1:{port}"),
         server,
         Prometheus(folder, f"127.0.0.1:{port}") as prometheus,
     ):
         wait_for("a first scrape", lambda: prometheus.query("otelbpf_spans_total"))
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", nobody))
         calls.play("python", serving, plan, folder, at_once=4)
         for turn in range(3):
             requests = app_plan(f"{run}-{turn}", base_url("v4", server.port), 57, agent="go")
             ask("go", requests, folder, name=f"asking-{turn}")
+            # One and the same client, too: connections are counted by who has them.
+            with urllib.request.urlopen(f"{base_url('v4', server.port)}/r/{run}/again") as answer:
+                assert answer.read()
             # What a first scrape of a series finds is no increase.
-            wait_for("its scrape", lambda turn=turn: served(prometheus) == 57 * (turn + 1))  # type: ignore[misc]
+            wait_for("its scrape", lambda turn=turn: served(prometheus) == 58 * (turn + 1))  # type: ignore[misc]
         # A rate needs two scrapes that tell of it.
-        twice = "count_over_time(otelbpf_connections_total[1m]) >= 2"
-        wait_for("two scrapes with connections", lambda: values(prometheus, twice))
+        for name in ("otelbpf_connections", "otelbpf_connection_failures", "process_cpu_time_seconds"):
+            twice = f"count_over_time({name}_total[1m]) >= 2"
+            wait_for(f"two scrapes of {name}", lambda twice=twice: values(prometheus, twice))  # type: ignore[misc]
         yield prometheus
         serving.running.stop()
 

@@ -45,7 +45,8 @@ _ID = re.compile(
     r"""
     [+-]?\d+(?:[.:]\d+)*                             # a number, a version, a time
     | [0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}    # a UUID (RFC 9562)
-    | (?=\D*\d)[0-9a-fA-F]{8,} | [0-9a-fA-F]{16,}    # a hash
+    | (?:.*[._~:+-])?(?=\D*\d)[0-9a-fA-F]{8,}(?:[._~:+-].*)?    # a hash, or a name with one: app.3f2a9c1b.js
+    | [0-9a-fA-F]{16,}
     | (?:.*[._~:+-])?\d{4,}(?:[._~:+-].*)?           # order-4711, 2026.pdf
     | .*\d{5,}.*                                     # u10023
     | (?=(?:.*\d){3})(?=.*[A-Za-z])[\w-]{20,}        # an opaque token

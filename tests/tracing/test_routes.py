@@ -46,6 +46,8 @@ def tree() -> Tree:
         ("/blob/" + "0123456789abcdef" * 4, "/blob/{id}"),
         ("/blob/" + "0123456789abcdef" * 8, "/blob/{id}"),
         ("/blob/" + "ab" * 500, "/blob/{value}"),
+        ("/assets/app.3f2a9c1b.js", "/assets/{id}"),
+        ("/jobs/3f2a9c1b-0/log", "/jobs/{id}/log"),
         ("/feedface/cafe", "/feedface/cafe"),
         ("/orders/order-4711", "/orders/{id}"),
         ("/u10023", "/{id}"),
