@@ -13,7 +13,6 @@ from otelbpf.config.telling import Workloads as WorkloadSettings
 from otelbpf.errors import PrivilegeError
 from otelbpf.sources.features import WITHOUT_ARRIVALS, WITHOUT_KPROBES, surroundings
 from otelbpf.sources.kubernetes import Kubernetes, in_cluster
-from otelbpf.sources.listeners import count_services
 from otelbpf.sources.live import LiveSource
 from otelbpf.sources.privileges import (
     BPF,
@@ -118,7 +117,7 @@ def ready_line(source: LiveSource, **more: str) -> str:
         "tier": source.tier,
         "probes": str(len(source.probes)),
         "libraries": str(source.libraries),
-        "services": str(count_services(but=os.getpid())),
+        "services": str(len(source.services)),
         **more,
     }
     return "ready " + " ".join(f"{name}={value}" for name, value in told.items())

@@ -29,6 +29,7 @@ from otelbpf.sources.cgroups import cgroup_id
 from otelbpf.sources.control import COMMAND, SETTINGS, Mode, Verdict
 from otelbpf.sources.host import describe_host
 from otelbpf.sources.last_words import LastWords
+from otelbpf.sources.listeners import find_services
 from otelbpf.sources.privileges import KEPT, drop_privileges, what_to_keep
 from otelbpf.sources.processes import describe
 from otelbpf.sources.queues import LOOK, Queues
@@ -38,6 +39,8 @@ from otelbpf.sources.targets import Targets
 from otelbpf.sources.uprober import Uprober
 from otelbpf.sources.usage import Watch
 
+_MAX_SERVICES: Final = 256
+"""That are looked at before anything is traced: a third of a millisecond each."""
 _POLL_SECONDS: Final = 0.05
 _REPORT_NS: Final = 1_000_000_000
 _LOOK_NS: Final = 5_000_000_000
@@ -144,6 +147,8 @@ class LiveSource:
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._poll.register(self._wake, select.EPOLLIN)
         self._targets = self._find_targets()
+        self.services = find_services(but=os.getpid())
+        """Processes that listened for TCP when the probes were attached: one a service."""
         if not keep_privileges:
             drop_privileges(what_to_keep(KEPT, suffices=self.is_readable))
         # Until now the probes saw no settings, and so did nothing.
@@ -176,7 +181,7 @@ class LiveSource:
 
     def batches(self) -> Iterator[Sequence[bytes]]:
         """See sources.base.Source."""
-        yield [self._host_record(), self._clock_record()]
+        yield [self._host_record(), self._clock_record(), *self._known_services()]
         while not self._stopping:
             records = self._ring.read(_BATCH_RECORDS)
             if not records:
@@ -326,6 +331,13 @@ class LiveSource:
             # Without room the process stays undecided: its records come, and whoever reads them decides.
             with contextlib.suppress(OSError):
                 maps.update(self._maps["pids"], pid.to_bytes(4, "little"), verdict.to_bytes(4, "little"))
+
+    def _known_services(self) -> Iterator[bytes]:
+        """Who they are: the record of a process comes with its first request, after which it may soon be gone."""
+        for pid in self.services[:_MAX_SERVICES]:
+            identity = self._describe(pid, 0, time.monotonic_ns(), comm="", cgroup=0, forked_from=0)
+            if identity.executable:
+                yield encode_identity(identity)
 
     def _command(self, key: bytes, mark: Mark, received_offset: int = 0, sent_offset: int = 0) -> None:
         socket, epoch_ns = struct.unpack("<QQ", key)

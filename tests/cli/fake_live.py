@@ -25,6 +25,7 @@ class FakeLive:
     tls_refused = ""
     passed_over = ""
     unwatched = ""
+    services = (100,)
     probes = ("inet_sock_set_state:on_state", "sock_send_length:on_send_length")
 
     def __init__(self, **settings: object) -> None:
