@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import urllib.request
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -13,9 +15,11 @@ from integration.harness import balance, calls, expect, servers, truth
 from integration.harness.clients import ask
 from integration.harness.collector import Collector
 from integration.harness.jaeger import BUILD_SECONDS, Jaeger
-from integration.harness.plan import app_plan, base_url
+from integration.harness.plan import Request, app_plan, base_url
 from integration.harness.processes import free_port, wait_for
+from integration.harness.prometheus import Prometheus
 from integration.harness.spans import SeenSpan
+from otelbpf.metrics import red
 
 # The first of them builds Jaeger, which takes minutes where nothing of it was compiled before.
 pytestmark = pytest.mark.timeout(BUILD_SECONDS + 120)
@@ -149,3 +153,81 @@ def test_calls_are_counted_by_method_and_status(tier: str, folder: Path, run: st
                 of = dict(labels)
                 found[of.get("rpc_method", ""), of.get("rpc_response_status_code", "")] += int(value)
         assert found == expected
+
+
+DELAYS_MS = {35: 24, 150: 14, 600: 2}
+"""How many requests are held up by how much: 60, 35 and 5 %, each in the middle of a bucket."""
+
+
+def test_quantiles_are_those_of_who_asked(tier: str, folder: Path, run: str) -> None:
+    """A load of known delays: every request in the bucket of its delay, and quantiles as the client's own."""
+    server, port = servers.start("go", folder), free_port()
+    delays = [delay for delay, count in DELAYS_MS.items() for _ in range(count)]
+    requests = [
+        Request(id=str(number), url=f"{base_url('v4', server.port)}/r/{run}/{number}?delay={delay}")
+        for number, delay in enumerate(delays)
+    ]
+    with Collector(folder, tier=tier, ports=[server.port], listen=f"127.0.0.1:{port}"), server:
+        asked = ask("go", requests, folder, concurrency=2)
+        wait_for("every request", lambda: sum(of_metrics(scrape(port)).values()) == 2 * len(requests))
+        told = scrape(port)
+    theirs = [(answer.end_ns - answer.start_ns) / 1e9 for answer in asked.answers.values()]
+    for side in ("server", "client"):
+        ours = histogram(told, f"http_{side}_request_duration_seconds")
+        # The client's own clock runs from before its span until after it.
+        assert ours.keys() == {bound_of(delay / 1e3) for delay in delays}
+        assert ours == Counter(map(bound_of, theirs))
+        for share in (0.5, 0.9, 0.99):
+            assert quantile(ours, share) == bound_of(sorted(theirs)[math.ceil(share * len(theirs)) - 1])
+
+
+def test_what_starts_again_makes_no_rate_negative(tier: str, folder: Path, run: str) -> None:
+    """Neither a service nor the collector: the series are the same, and a counter that begins anew is known as that."""
+    listen, port = free_port(), 0
+    counted = "sum(http_server_request_duration_seconds_count)"
+    with Prometheus(folder, f"127.0.0.1:{listen}") as prometheus:
+        for turn in ("first", "second"):
+            home = folder / turn
+            home.mkdir()
+            with (
+                servers.start("go", home, port=port) as server,
+                Collector(home, tier=tier, ports=[server.port], listen=f"127.0.0.1:{listen}"),
+            ):
+                port = server.port
+                for count in (19, 38):
+                    requests = app_plan(run, base_url("v4", port), 19, agent="go")
+                    ask("go", requests, home, name=f"asking-{count}")
+                    wait_for("a scrape of them", lambda count=count: prometheus.values(counted) == [count])  # type: ignore[misc]
+        of_a_service = 'http_server_request_duration_seconds_count{job="test-go"}'
+        resets = prometheus.values(f"resets({of_a_service}[5m])")
+        assert len(resets) == len(prometheus.query(f"last_over_time({of_a_service}[5m])")) > 0
+        assert set(resets) == {1.0}
+        rates = prometheus.values(f"min_over_time(rate({of_a_service}[15s])[2m:1s])")
+        assert rates
+        assert min(rates) >= 0
+
+
+def bound_of(seconds: float) -> float:
+    """The upper bound of the bucket that a duration falls in."""
+    return next(bound for bound in red.SECONDS if seconds <= bound)
+
+
+def histogram(series: Series, name: str) -> Counter[float]:
+    """How many values the buckets have that are not empty, by upper bound, over all its series."""
+    below: Counter[float] = Counter()
+    for (of, labels), value in series.items():
+        if of == f"{name}_bucket":
+            below[float(dict(labels)["le"])] += int(value)
+    bounds = sorted(below)
+    counts = {bound: below[bound] - below[before] for before, bound in pairwise([0.0, *bounds])}
+    return Counter({bound: count for bound, count in counts.items() if count})
+
+
+def quantile(counts: Counter[float], share: float) -> float:
+    """The upper bound of the bucket in which that share of the values is reached."""
+    reached = 0
+    for bound in sorted(counts):
+        reached += counts[bound]
+        if reached >= share * counts.total():
+            return bound
+    raise AssertionError("an empty histogram")

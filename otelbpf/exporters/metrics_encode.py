@@ -66,13 +66,19 @@ class MetricsEncoder:
         self._version = version
         self._delta = delta
         self._start_ns = start_ns
-        self._delivered_ns = start_ns
+        self._delivered_ns = self._latest_ns = start_ns
         self._delivered: dict[_Key, _Sum] = {}
         self._pending: dict[_Key, _Sum] = {}
         self._pending_ns = start_ns
 
     def encode(self, families: Iterable[Family], services: Services, now_ns: int) -> bytes:
         """A request with every series; empty where there is nothing to tell."""
+        if now_ns <= self._latest_ns:
+            # The clock was set back, and what began before would begin after its end.
+            step_ns = self._latest_ns - now_ns + 1
+            self._start_ns -= step_ns
+            self._delivered_ns -= step_ns
+        self._latest_ns = now_ns
         self._pending, self._pending_ns = {}, now_ns
         request = ExportMetricsServiceRequest()
         scopes: dict[str, pb.ScopeMetrics] = {}

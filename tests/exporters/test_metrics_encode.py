@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import pytest
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.metrics.v1 import metrics_pb2 as pb
 
@@ -13,7 +14,7 @@ from otelbpf.metrics.exponential import FineHistogram
 from otelbpf.metrics.series import Family, Histogram, Point
 
 _CUMULATIVE, _DELTA = pb.AGGREGATION_TEMPORALITY_CUMULATIVE, pb.AGGREGATION_TEMPORALITY_DELTA
-START, FIRST, SECOND, THIRD = 1_000, 2_000, 3_000, 4_000
+START, FIRST, SECOND, THIRD = 101_000, 102_000, 103_000, 104_000
 GET = (("http.request.method", "GET"), ("server.port", 80))
 
 
@@ -57,7 +58,7 @@ def test_what_is_told_of_each_kind() -> None:
     counting.count, counting.open = 7, -2
     for value in (0.05, 0.1, 0.5, 5.0):
         counting.durations.add(value)
-    counting.durations.exemplars[1] = (0.5, b"t" * 16, b"s" * 8, 1_500)
+    counting.durations.exemplars[1] = (0.5, b"t" * 16, b"s" * 8, 101_500)
     services = {"shop": (("host.name", "h"), ("container.image.tags", ("1", "2")))}
     payload = encoder(delta=False).encode(counting.families(), services, FIRST)
 
@@ -123,7 +124,7 @@ def test_histograms_of_powers_of_two() -> None:
         encoding = encoder(delta=delta)
         for value in (0.0, 1.0, 1.0, 2.0):
             histogram.add(value)
-        histogram.exemplars[1] = (1.0, b"t" * 16, b"s" * 8, 1_500)
+        histogram.exemplars[1] = (1.0, b"t" * 16, b"s" * 8, 101_500)
         ((_, metric, point),) = points(encoding.encode(families, {}, FIRST))
         assert metric.WhichOneof("data") == "exponential_histogram"
         wanted = _DELTA if delta else _CUMULATIVE
@@ -144,3 +145,21 @@ def test_histograms_of_powers_of_two() -> None:
             assert (point.sum, list(point.exemplars)) == (1e9 + 1, [])
         else:
             assert buckets(point) == (coarser, 1, counts, 6)
+
+
+@pytest.mark.parametrize("delta", [False, True])
+def test_a_clock_that_is_set_back(delta: bool) -> None:
+    """Every point still begins before it ends, and the sums are right."""
+    counting = Counting()
+    encoding = encoder(delta=delta)
+    told = []
+    for now_ns in (FIRST, THIRD, SECOND, SECOND, SECOND + 10):
+        counting.count += 5
+        counting.durations.add(0.5)
+        payload = encoding.encode(counting.families(), {}, now_ns)
+        for _, metric, point in points(payload):
+            assert point.time_unix_nano == now_ns
+            assert metric.name == "g" or point.start_time_unix_nano < now_ns
+        told.append((read(payload)["c"].as_int, read(payload)["h"].count))
+        encoding.delivered()
+    assert told == ([(5, 1)] * 5 if delta else [(5 * turn, turn) for turn in range(1, 6)])

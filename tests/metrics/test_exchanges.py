@@ -10,11 +10,12 @@ from opentelemetry.sdk.metrics.export import HistogramDataPoint, InMemoryMetricR
 from opentelemetry.sdk.metrics.view import ExplicitBucketHistogramAggregation, View
 from opentelemetry.semconv._incubating.metrics import http_metrics, rpc_metrics
 
+from otelbpf.events.encode import encode_clock
 from otelbpf.metrics import red
 from otelbpf.metrics.series import MAX_OF_SERVICE, Histogram
 from otelbpf.tracing.options import SpanOptions
 from otelbpf.tracing.sampling import make_sampler
-from tests.fake_kernel import STEP_NS, FakeKernel, FakeSocket
+from tests.fake_kernel import BOOT_NS, SECOND_NS, STEP_NS, FakeKernel, FakeSocket
 from tests.metrics.reading import values
 
 GET = b"GET /%d HTTP/1.1\r\nHost: shop.example:8080\r\n\r\n"
@@ -131,6 +132,18 @@ def test_an_exemplar_is_a_span_that_is_exported(kernel: FakeKernel) -> None:
     span = kernel.spans()[-1]
     (exemplar,) = histogram(kernel, SERVER).exemplars.values()
     assert exemplar == ((span.end_ns - span.start_ns) / 1e9, span.trace_id, span.span_id, span.end_ns)
+
+
+def test_a_clock_that_is_set_anew_changes_no_duration(kernel: FakeKernel) -> None:
+    """Between a request and its answer, an hour back and a year ahead."""
+    socket = kernel.accept()
+    for step_ns in (-3600 * SECOND_NS, 365 * 24 * 3600 * SECOND_NS):
+        socket.receive(GET % 1)
+        kernel.put(encode_clock(time_ns=kernel.tick(), offset_ns=BOOT_NS + step_ns))
+        socket.send(OK % 200)
+    spans = kernel.spans()
+    assert [span.end_ns - span.start_ns for span in spans] == [2 * STEP_NS] * 2
+    assert histogram(kernel, SERVER).total == pytest.approx(4 * STEP_NS / 1e9)
 
 
 def test_what_is_sampled_out_is_counted_all_the_same() -> None:
