@@ -12,6 +12,7 @@
 #include "include/maps.h"
 #include "include/kernel.h"
 #include "include/emit.h"
+#include "include/names.h"
 #include "include/arrivals.h"
 #include "include/filter.h"
 #include "include/life.h"

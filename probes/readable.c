@@ -1,9 +1,10 @@
-/* A socket can be read: bytes have arrived, or a listening socket has a connection to accept. One hook for both, because
- * the kernel calls the same function: sock_def_readable(), with a tracepoint of its own since kernel commit 40e0b0908142
+/* A socket can be read: bytes have arrived, or a listening socket has a connection to accept, or a name server has
+ * answered. One hook for all, because the kernel calls the same function: sock_def_readable(), with a tracepoint of its own since kernel commit 40e0b0908142
  * ("net/sock: Introduce trace_sk_data_ready()"), 6.3. It runs in softirq, or in the call that had the socket locked.
  */
 #include "include/life.h"
 #include "include/arrivals.h"
+#include "include/names.h"
 
 static inline void look_at_queue(u64 sk, struct listener *listener)
 {
@@ -20,12 +21,22 @@ static inline void readable(u64 sk)
 {
 	struct arrivals *noted = arrivals.lookup(&sk);
 	struct listener *listener;
+	struct settings *to;
+	u8 state;
 
 	if (noted) {
 		note_arrival(sk, noted);
 		return;
 	}
-	if (sk_state(sk) != TCP_LISTEN || !sk_is_tcp(sk) || !read_settings())
+	state = sk_state(sk);
+	if (state == TCP_ESTABLISHED && sk_asks_names(sk)) {	/* UDP has this state for connected sockets */
+		to = read_settings();
+		/* Where processes are chosen, nothing of others is told: whose answer this is nobody knows here. */
+		if (to && !(to->modes & (MODE_PIDS | MODE_CGROUPS)))
+			tell_answer(sk);
+		return;
+	}
+	if (state != TCP_LISTEN || !sk_is_tcp(sk) || !read_settings())
 		return;
 	listener = listeners.lookup(&sk);
 	if (!listener)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
+
 from integration.kernel import measured, workload
 from integration.kernel.conftest import Run
 from integration.kernel.recorder import Recorder
 from otelbpf.connections.address import parse_endpoints
-from otelbpf.events.types import Data, Event, Listener, State
+from otelbpf.events.types import Answer, Data, Event, Listener, State
 from otelbpf.events.wire import Flag, TcpState
 
 UNREACHABLE, TIMED_OUT, RESET = 113, 110, 104
@@ -128,3 +130,17 @@ def test_who_only_closes_is_known(recorder: Recorder, do: Run) -> None:
 
     client, server = recorder.side(client_port, server_port).last, recorder.side(server_port, client_port).last
     assert server.pid == client.pid != 0
+
+
+def test_answers_of_name_servers(recorder: Recorder, do: Run) -> None:
+    """What a resolver was told, to the byte; but for what is longer than a record."""
+    marked = b"an answer of this very test: " + os.urandom(16)
+    read = do(measured.asked_names, marked)
+
+    def told(events: list[Event]) -> list[bytes]:
+        answers = [event.message for event in events if isinstance(event, Answer)]
+        return [message for message in answers if message.startswith(marked) or marked in message[:100]]
+
+    assert [len(message) for message in read] == [len(marked), 1023, 1024] * 2
+    expected = [message for message in read if len(message) < 1024]
+    assert recorder.until("the answers", lambda events: len(told(events)) >= 4 and told(events)) == expected

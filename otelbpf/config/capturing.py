@@ -65,7 +65,7 @@ class Capture(msgspec.Struct, frozen=True):
     ] = True
     socket_waits: Annotated[
         bool,
-        Meta(description="Note when bytes arrive in accepted sockets and connections in listening ones."),
+        Meta(description="Note what becomes readable: waiting requests, accept queues, answers of name servers."),
         Source(SWITCH),
     ] = True
     head_limit_bytes: Annotated[

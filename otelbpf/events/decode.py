@@ -14,6 +14,7 @@ import msgspec
 
 from otelbpf.events import wire
 from otelbpf.events.types import (
+    Answer,
     Clock,
     Data,
     Event,
@@ -181,6 +182,10 @@ def _listener(record: bytes, flags: int, time_ns: int, pid: int, tid: int) -> Li
     return Listener(record[_KEY], time_ns, pid, record[_ENDPOINTS], *_LISTENER.unpack_from(record))
 
 
+def _answer(record: bytes, flags: int, time_ns: int, pid: int, tid: int) -> Answer:
+    return Answer(time_ns, record[wire.HEADER.size :])
+
+
 def _identity_seen(record: bytes, flags: int, time_ns: int, pid: int, tid: int) -> Identity:
     identity = _json(_identity, record)
     if identity.pid != pid or identity.time_ns != time_ns or not 0 <= identity.started_ns < 1 << 64:
@@ -215,6 +220,7 @@ _READERS: Final[dict[int, tuple[int, Callable[[bytes, int, int, int, int], Event
     wire.Kind.STATE: (wire.STATE.size, _state),
     wire.Kind.TLS: (wire.TLS.size, _tls),
     wire.Kind.PROCESS: (wire.PROCESS.size, _process),
+    wire.Kind.ANSWER: (wire.HEADER.size, _answer),
     wire.Kind.CLOCK: (wire.CLOCK.size, _clock),
     wire.Kind.IDENTITY: (wire.HEADER.size, _identity_seen),
     wire.Kind.LOSSES: (wire.LOSSES.size, _losses),

@@ -161,6 +161,11 @@ def encode_process(
     return _record(wire.Kind.PROCESS, body, time_ns, pid=pid, tid=pid)
 
 
+def encode_answer(*, time_ns: int, message: bytes) -> bytes:
+    """An answer record."""
+    return _record(wire.Kind.ANSWER, message, time_ns)
+
+
 def encode_clock(*, time_ns: int, offset_ns: int) -> bytes:
     """A clock record."""
     return _record(wire.Kind.CLOCK, _clock(offset_ns), time_ns)

@@ -185,6 +185,14 @@ class Refusals(msgspec.Struct, frozen=True, omit_defaults=True):
     """ListenDrops: for any reason, that one included."""
 
 
+class Answer(msgspec.Struct, frozen=True, gc=False):
+    """What a name server said to somebody on this host."""
+
+    time_ns: int
+    message: bytes
+    """RFC 1035 section 4.1"""
+
+
 class Host(msgspec.Struct, frozen=True, omit_defaults=True):
     """The machine the records come from."""
 
@@ -201,4 +209,4 @@ class Host(msgspec.Struct, frozen=True, omit_defaults=True):
     """Connections were chosen by their addresses: what has none cannot be said to be among them."""
 
 
-Event = Data | State | Tls | ProcessSeen | Clock | Identity | Losses | Host | Listener | Usage | Refusals
+Event = Data | State | Tls | ProcessSeen | Clock | Identity | Losses | Host | Listener | Usage | Refusals | Answer

@@ -12,6 +12,7 @@ from typing import Final
 ABI: Final = 4
 COMM_BYTES: Final = 16
 TAIL_BYTES: Final = 8
+ANSWER_BYTES: Final = 1024
 
 
 class Kind(enum.IntEnum):
@@ -21,6 +22,8 @@ class Kind(enum.IntEnum):
     DATA = 2
     PROCESS = 3
     TLS = 4
+    ANSWER = 5
+    """A message of a name server (RFC 1035 section 4.1), behind the header."""
     CLOCK = 32
     """u64: nanoseconds to add to `time_ns` to get Unix time; `time_ns` is when that held."""
     IDENTITY = 33

@@ -125,9 +125,11 @@ class ConnectionMetrics:
         wanted: Callable[[int], bool] = lambda pid: True,
         max_connections: int = 65536,
         options: MetricsOptions = DEFAULT_METRICS,
+        name_of: Callable[[str], str] = str,
     ) -> None:
         """`wanted` tells whether a process's connections are reported."""
         self._service_of = service_of
+        self._name_of = name_of
         self._wanted = wanted
         self._max = max_connections
         self._known: OrderedDict[bytes, _Known] = OrderedDict()
@@ -330,7 +332,11 @@ class ConnectionMetrics:
             return role, ("service.peer.name", peer)
         address = address_text(known.endpoints[16:32])
         if client:
-            return role, ("server.address", address), ("server.port", int.from_bytes(known.endpoints[34:36], "little"))
+            return (
+                role,
+                ("server.address", self._name_of(address)),
+                ("server.port", int.from_bytes(known.endpoints[34:36], "little")),
+            )
         return role, ("client.address", address)
 
 

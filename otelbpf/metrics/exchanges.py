@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import Final
 
 from otelbpf.exchanges.exchange import Exchange
@@ -64,9 +65,10 @@ class ExchangeMetrics:
     A connection remembers its group, and a group where each kind of exchange counts.
     """
 
-    def __init__(self, options: MetricsOptions = DEFAULT_METRICS) -> None:
+    def __init__(self, options: MetricsOptions = DEFAULT_METRICS, name_of: Callable[[str], str] = str) -> None:
+        """`name_of` tells what an address is called."""
         self.red = RedMetrics(options)
-        self.graph = GraphMetrics(options)
+        self.graph = GraphMetrics(options, name_of)
         self._fine = options.exponential
         self._groups: dict[tuple[str, Labels, Edge, bool, bool], _Group] = {}
         self.services: OrderedDict[str, Attributes] = OrderedDict()

@@ -3,12 +3,13 @@ Collector's servicegraph connector gave them.
 
 An edge is counted once, however many of its ends are on this host: by the client where both are, and what the server
 took is added by the server. Only one end is known where the other is elsewhere, or the connection was open before the
-probes. A server elsewhere is called by the name that TLS or HTTP asked for, otherwise by its address; clients elsewhere
-are `user`. Both are virtual nodes.
+probes. A server elsewhere is called by the name that TLS or HTTP asked for, or under which a name server knew it,
+otherwise by its address; clients elsewhere are `user`. Both are virtual nodes.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Final
 
@@ -20,7 +21,7 @@ SECONDS: Final = (0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256, 0.512,
 LONGEST: Final = 256
 _VIRTUAL: Final = "virtual_node"
 _USER: Final = "user"
-_NAMES: Final = ("tls.client.server_name", "server.address", "network.peer.address")
+_NAMES: Final = ("tls.client.server_name", "server.address")
 _UNKNOWN: Final = "unknown"
 
 
@@ -37,7 +38,9 @@ class Edge:
 class GraphMetrics:
     """Finds the edge of an exchange."""
 
-    def __init__(self, options: MetricsOptions = DEFAULT_METRICS) -> None:
+    def __init__(self, options: MetricsOptions = DEFAULT_METRICS, name_of: Callable[[str], str] = str) -> None:
+        """`name_of` tells what an address is called."""
+        self._name_of = name_of
         self._table = Table(partial(Edge, options.histogram), options.max_series)
         self._max_outside = options.max_of_service
         self._outside: dict[str, set[str]] = {}
@@ -48,7 +51,7 @@ class GraphMetrics:
         if serving:
             client, server = peer or _USER, service
         else:
-            client, server = service, peer or _elsewhere(shared)
+            client, server = service, peer or self._elsewhere(shared)
         if not peer:
             names = self._outside.setdefault(service, set())
             if len(names) >= self._max_outside - 1 and server not in names:
@@ -91,8 +94,8 @@ class GraphMetrics:
             ),
         ]
 
-
-def _elsewhere(shared: AttributeSet) -> str:
-    known = dict(shared.attributes)
-    names = (str(known[name]) for name in _NAMES if name in known)
-    return next((name for name in names if len(name) <= LONGEST), _UNKNOWN)
+    def _elsewhere(self, shared: AttributeSet) -> str:
+        known = dict(shared.attributes)
+        address = str(known.get("network.peer.address", _UNKNOWN))
+        names = (str(known[name]) for name in _NAMES if name in known)
+        return next((name for name in names if len(name) <= LONGEST and name != address), self._name_of(address))

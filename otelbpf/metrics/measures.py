@@ -6,9 +6,10 @@ from collections.abc import Callable
 from typing import Final
 
 from otelbpf.connections.connection import Connection
-from otelbpf.events.types import Event, Listener, Refusals, Usage
+from otelbpf.events.types import Answer, Event, Listener, Refusals, Usage
 from otelbpf.metrics.connections import ConnectionMetrics
 from otelbpf.metrics.exchanges import ExchangeMetrics
+from otelbpf.metrics.names import Names
 from otelbpf.metrics.options import MetricsOptions
 from otelbpf.metrics.queues import QueueMetrics
 from otelbpf.metrics.requests import RequestMetrics
@@ -35,13 +36,15 @@ class Measures:
         def service_at(pid: int, time_ns: int, endpoints: bytes) -> str:
             return service_of(resource_of(pid, time_ns, endpoints))
 
+        names = Names()
         self.connections = ConnectionMetrics(
             service_at,
             wanted=wanted,
             max_connections=max_connections,
             options=options,
+            name_of=names.of,
         )
-        self.exchanges = ExchangeMetrics(options)
+        self.exchanges = ExchangeMetrics(options, names.of)
 
         def service_now(pid: int) -> str:
             return service_at(pid, _LATEST_NS, b"")
@@ -53,6 +56,7 @@ class Measures:
         self.queues = QueueMetrics(service_now, wanted=wanted)
         self.usage = UsageMetrics(service_now, wanted=wanted)
         self.takers: dict[type[Event], Callable[..., None]] = {
+            Answer: names.note,
             Listener: self.queues.note,
             Refusals: self.queues.refuse,
             Usage: self.usage.note,

@@ -18,6 +18,7 @@ typedef int32_t s32;
 
 #define COMM_BYTES 16
 #define TAIL_BYTES 8
+#define ANSWER_BYTES 1024
 
 /* What a record tells. Numbers are never reused. Kinds from 32 on are made in user space and have no struct here. */
 enum record_kind {
@@ -25,6 +26,7 @@ enum record_kind {
 	RECORD_DATA = 2,	/* bytes were sent or received */
 	RECORD_PROCESS = 3,	/* a process was seen at a traced socket for the first time (or since its exec) */
 	RECORD_TLS = 4,	/* something about a TLS session: which socket carries it, its end */
+	RECORD_ANSWER = 5,	/* a name server answered */
 };
 
 /* Flags of a record; the upper byte holds what a data record could not copy and why (enum unseen). */
@@ -53,7 +55,7 @@ enum unseen {
 enum loss_reason {
 	LOSS_RING_FULL_DATA = 0,	/* bytes: true length of the data records that found no room */
 	LOSS_RING_FULL_STATE = 1,
-	LOSS_RING_FULL_PROCESS = 2,
+	LOSS_RING_FULL_PROCESS = 2,	/* records that say who somebody is: processes, answers of name servers */
 	LOSS_TABLE_FULL = 3,	/* bytes of sockets for which the socket table had no room */
 	LOSS_FILTERED = 4,	/* bytes of sockets the filters left out */
 	LOSS_MUTED = 5,	/* bytes of sockets user space asked not to see any more */
@@ -166,4 +168,10 @@ struct process_record {
 	u8 comm[COMM_BYTES];
 	u32 forked_from;	/* whose program it runs: its parent, where it was forked and has executed nothing since; or 0 */
 	u32 reserved;
+};
+
+/* Of a name server; only the first header.size bytes of the record are there. */
+struct answer_record {
+	struct record_header header;
+	u8 payload[ANSWER_BYTES];	/* the message, from its header on (RFC 1035 section 4.1) */
 };

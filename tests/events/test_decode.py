@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from otelbpf.events import encode, wire
 from otelbpf.events.decode import MalformedRecord, RecordError, UnknownRecord, decode
 from otelbpf.events.types import (
+    Answer,
     Clock,
     Data,
     Event,
@@ -71,6 +72,7 @@ identity_events = st.builds(
 listener_events = st.builds(Listener, key, u64, u32, endpoints, u32, u32, u32, u32)
 usage_events = st.builds(Usage, u32, u64, u64, u64, u64, st.integers(-1, 1 << 62), text, u64, u64)
 refusals_events = st.builds(Refusals, u64, u64, u64, u64)
+answer_events = st.builds(Answer, u64, st.binary(max_size=wire.ANSWER_BYTES))
 host_events = st.builds(Host, name=text, id=text, arch=text, os_type=text, os_version=text, packets=st.booleans())
 events = st.one_of(
     data_events(),
@@ -84,10 +86,11 @@ events = st.one_of(
     listener_events,
     usage_events,
     refusals_events,
+    answer_events,
 )
 
 
-def record_of(event: Event) -> bytes:
+def record_of(event: Event) -> bytes:  # noqa: C901 - one case a kind
     """The record that tells `event`."""
     match event:
         case Data():
@@ -106,6 +109,8 @@ def record_of(event: Event) -> bytes:
             return encode.encode_identity(event)
         case Host():
             return encode.encode_host(event)
+        case Answer():
+            return encode.encode_answer(time_ns=event.time_ns, message=event.message)
         case Refusals():
             return encode.encode_refusals(event)
         case Usage():
@@ -202,7 +207,7 @@ def test_a_tail_longer_than_the_piece() -> None:
         decode(patched(record, 104, b"\x03"))
 
 
-@pytest.mark.parametrize("kind", [0, 5, 31, 39, 0x0102, 0xFFFF])
+@pytest.mark.parametrize("kind", [0, 6, 31, 39, 0x0102, 0xFFFF])
 def test_an_unknown_kind(kind: int) -> None:
     """Kinds of another version, and kinds whose low byte looks like one of ours, are unknown."""
     with pytest.raises(UnknownRecord) as caught:

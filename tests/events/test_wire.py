@@ -21,11 +21,13 @@ def claims() -> itertools.chain[str]:
         of_struct("state_record", HEADER, ENDPOINTS, ("", wire.STATE_FIELDS)),
         of_struct("tls_record", HEADER, ENDPOINTS, ("", wire.TLS_FIELDS)),
         of_struct("process_record", HEADER, ("", wire.PROCESS_FIELDS)),
+        of_struct("answer_record", HEADER, ("", (("payload", f"{wire.ANSWER_BYTES}s"),))),
         of_struct("loss", ("", (("events", "Q"), ("bytes", "Q")))),
         of_constants(
             OTELBPF_ABI=wire.ABI,
             COMM_BYTES=wire.COMM_BYTES,
             TAIL_BYTES=wire.TAIL_BYTES,
+            ANSWER_BYTES=wire.ANSWER_BYTES,
             LOSS_REASONS=len(wire.Loss),
         ),
         # Kinds from 32 on are made in user space and unknown to the probes.
