@@ -24,6 +24,7 @@ SELECTED = (
     "integration/test_servers.py::test_every_request_of_a_server[kprobe-gunicorn-gthread]",
     "integration/test_joining.py::test_connections_open_before[kprobe-go]",
     "integration/test_losses.py::test_a_ring_too_small[kprobe-bare]",
+    "integration/kernel/test_measures.py",
     "integration/kernel/test_frames.py::test_random_frames_in_random_pieces",
     "integration/kernel/test_frames.py::test_data_by_sendfile_is_gone_over",
 )

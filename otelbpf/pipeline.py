@@ -19,30 +19,28 @@ from otelbpf.exchanges.base import Dialogue, Phase
 from otelbpf.exchanges.exchange import Exchange
 from otelbpf.exchanges.session import Session
 from otelbpf.identity.directory import Directory
+from otelbpf.metrics.measures import Measures
+from otelbpf.metrics.options import DEFAULT_METRICS, MetricsOptions
 from otelbpf.sources.base import Source
 from otelbpf.telemetry.ledger import Ledger, Lost
 from otelbpf.tls.encryption import Encryption
 from otelbpf.tls.ends import CipherEnd, PlainEnd
+from otelbpf.tls.unread import Unread
 from otelbpf.tracing.builder import Builder
-from otelbpf.tracing.conventions.http import NO_HEADERS, NamedHeaders
 from otelbpf.tracing.correlate import Correlator
 from otelbpf.tracing.ids import IdGenerator
-from otelbpf.tracing.redact import SECRET_KEYS, Redactor
-from otelbpf.tracing.sampling import Decide, make_sampler
+from otelbpf.tracing.options import DEFAULT_OPTIONS, SpanOptions
 from otelbpf.tracing.span import Resource, Span
 
 Emit = Callable[[Sequence[Span]], None]
 """Takes spans that are done; must not block and must not fail."""
-MAX_NAMED = 256
-"""Processes that are named because their TLS cannot be read."""
 EARLY_WAIT_NS = 50_000_000
 """How long a server's bytes may wait for the request that they answer (see exchanges.session)."""
 
 
 # An IntFlag member's operators are calls into Python.
 _SENT = int(Flag.SENT)
-_KIND_NAMES: dict[type[Event], str] = {kind: kind.__name__.lower() for kind in get_args(Event)}
-_KIND_NAMES[ProcessSeen] = "process"
+_KIND_NAMES: dict[type[Event], str] = {k: k.__name__.lower() for k in get_args(Event)} | {ProcessSeen: "process"}
 
 
 class Pipeline:
@@ -57,19 +55,15 @@ class Pipeline:
         max_connections: int = 65536,
         max_open_exchanges: int = 1024,
         head_limit: int = 65536,
-        sample: Decide | None = None,
-        secret_keys: Iterable[str] = SECRET_KEYS,
-        request_headers: Iterable[str] = (),
-        response_headers: Iterable[str] = (),
-        resource_extra: Sequence[tuple[str, str]] = (),
+        options: SpanOptions = DEFAULT_OPTIONS,
+        metrics: MetricsOptions = DEFAULT_METRICS,
         traced: Callable[[Identity], bool] | None = None,
         unread: Callable[[Identity], None] | None = None,
         seed: int | None = None,
     ) -> None:
-        """`request_headers`, `response_headers`: lower-case names of headers to report; their secrets stay secret.
-        `traced` tells whether a process belongs to those asked for; its requests are left out, counted, otherwise.
-        `unread` is told, once each, of processes whose TLS cannot be read.
-        `seed` makes ids repeatable."""
+        """`traced` tells whether a process belongs to those asked for;
+        its requests are left out, counted, otherwise. `unread` is told, once each, of processes whose TLS cannot be
+        read. `seed` makes ids repeatable."""
         ids = IdGenerator(seed)
         self._ledger = ledger
         self._emit = emit
@@ -77,22 +71,22 @@ class Pipeline:
         self._max_open = max_open_exchanges
         self._head_limit = head_limit
         self._traced = traced
-        named_headers = (
-            NamedHeaders(request_headers, response_headers) if request_headers or response_headers else NO_HEADERS
-        )
-        self._unread = unread
-        self._unread_pids: set[int] = set()
-        self._wanted = named_headers.wanted
-        self._directory = Directory(Resource, extra=resource_extra)
+        self._wanted = options.named_headers().wanted
+        self._directory = Directory(Resource, extra=options.resource_extra)
         self._correlator = Correlator(ids, reported=self._is_reported, filtered=traced is not None)
+        self.measures = Measures(
+            self._directory.resource_of,
+            wanted=self._is_traced,
+            max_connections=max_connections,
+            options=metrics,
+        )
         self._builder = Builder(
             ledger=ledger,
             ids=ids,
-            sample=sample or make_sampler("parentbased_always_on"),
-            redactor=Redactor(secret_keys),
+            options=options,
             resource_of=self._directory.resource_of,
             correlator=self._correlator,
-            named_headers=named_headers,
+            record=self.measures.exchanges.record,
         )
         self._tls = Encryption(
             ledger=ledger,
@@ -100,7 +94,7 @@ class Pipeline:
             tell=self._build,
             bound=self._on_bound,
             forget=self._forget_spans,
-            unread=self._on_unread,
+            unread=Unread(unread, self._directory.identity_of) if unread is not None else lambda pid: None,
         )
         self._tracker = Tracker(
             ledger=ledger,
@@ -109,6 +103,7 @@ class Pipeline:
             evicted=self._on_evicted,
             begin_plain=self._tls.begin,
         )
+        ledger.begin_request = self.measures.requests.begin
         self._early: dict[bytes, Connection] = {}
         self._over: list[tuple[Connection, Sequence[Exchange]]] = []
         self._spans: list[Span] = []
@@ -117,9 +112,10 @@ class Pipeline:
             State: self._state,
             Tls: self._tls_session,
             Clock: self._clock,
-            Identity: self._directory.add,
+            Identity: self._identity,
             ProcessSeen: self._directory.see,
             Host: self._host,
+            **self.measures.takers,
             Losses: self._losses,
         }
 
@@ -156,6 +152,7 @@ class Pipeline:
                 self._abandon(connection, session)
             self._tls.plain_over(connection, last=True)
         self._tls.finish()
+        self.measures.connections.finish(self._now_ns)
         self.feed(())
 
     @property
@@ -186,6 +183,7 @@ class Pipeline:
             self._tracker.note_waiting(connection)
 
     def _state(self, event: State) -> None:
+        self.measures.connections.note(event)
         connection = self._tracker.state(event)
         over = event.new_state == TcpState.CLOSE or event.new_state == event.old_state
         if connection is not None:
@@ -255,6 +253,7 @@ class Pipeline:
     def _clock(self, event: Clock) -> None:
         self._builder.clock_offset_ns = event.offset_ns
         self._now_ns = event.time_ns
+        self.measures.tick(event.time_ns, self._tracker.get)
         for connection in self._tracker.overdue():
             self._deliver(connection, connection.overdue(event.time_ns))
         for connection in self._tls.due(event.time_ns):
@@ -266,6 +265,10 @@ class Pipeline:
                 session = connection.attachment
                 if isinstance(session, Dialogue):
                     self._done(connection, session.release())
+
+    def _identity(self, event: Identity) -> None:
+        self._directory.add(event)
+        self.measures.requests.forget(event.pid)
 
     def _host(self, event: Host) -> None:
         self._directory.set_host(event)
@@ -297,6 +300,7 @@ class Pipeline:
             wanted=self._wanted,
         )
         connection.attachment = session
+        self.measures.meet(connection)
         return session
 
     def _attend(self, connection: Connection, session: Dialogue) -> None:
@@ -365,12 +369,6 @@ class Pipeline:
         if isinstance(client.tls, CipherEnd) and not client.tls.readable:
             return False
         return self._is_traced(client.sent.pid)
-
-    def _on_unread(self, pid: int) -> None:
-        if self._unread is None or not pid or pid in self._unread_pids or len(self._unread_pids) >= MAX_NAMED:
-            return
-        self._unread_pids.add(pid)
-        self._unread(self._directory.identity_of(pid))
 
     def _on_bound(self, plain: Connection, carrier: Connection) -> Connection | None:
         """A server's spans need to know of the client's, should it be on this host."""

@@ -7,10 +7,13 @@
 #include "include/events.h"
 #include "include/control.h"
 #include "include/socket.h"
+#include "include/waiting.h"
 #include "include/work.h"
 #include "include/maps.h"
 #include "include/kernel.h"
 #include "include/emit.h"
+#include "include/names.h"
+#include "include/arrivals.h"
 #include "include/filter.h"
 #include "include/life.h"
 #include "include/segments.h"
@@ -23,6 +26,7 @@
 #endif
 
 #include "tcp_state.c"
+#include "readable.c"
 #include "process.c"
 
 #ifdef WITH_TRACEPOINTS

@@ -62,6 +62,8 @@ static inline struct socket_entry *begin(u64 sk, struct socket_entry *known, u8 
 		entry.marks = MARK_OPENED;
 	if (sockets.update(&sk, &entry))
 		return 0;
+	if (entry.flags & FLAG_SERVER && is_of_interest(&entry))
+		await_arrivals(sk);
 	known = sockets.lookup(&sk);
 	if (!known)
 		return 0;
@@ -92,12 +94,42 @@ static inline int is_in_use(u64 sk, struct socket_entry *entry)
 	       entry->sent != entry->end[SENT] || entry->busy[RECEIVED] || entry->busy[SENT];
 }
 
+static inline struct listener *meet_listener(u64 sk, u32 pid)
+{
+	struct listener listener = {};
+
+	listener.pid = pid;
+	listener.epoch_ns = bpf_ktime_get_ns();
+	sk_endpoints(sk, &listener.endpoints);
+	listeners.update(&sk, &listener);
+	return listeners.lookup(&sk);
+}
+
 static inline void listens(u64 sk, struct settings *to)
 {
 	u32 port = read_u16(sk + OFFSET_SOCK_COMMON_SKC_NUM), inode = sk_network_namespace(sk);
+	u32 pid = bpf_get_current_pid_tgid() >> 32;
 
-	if (bpf_get_current_pid_tgid() >> 32 == to->own_pid && sk_is_tcp(sk))
+	if (!sk_is_tcp(sk))
+		return;
+	if (pid == to->own_pid)
 		own_ports.update(&port, &inode);
+	else
+		meet_listener(sk, pid);
+}
+
+/* The process that ends a connection is known, also where it neither read nor wrote: who shuts down a socket is at work on
+ * it. One that is ending itself has been forgotten already, and would not be forgotten again.
+ */
+static inline void meet_closer(u64 sk, struct socket_entry *entry, struct settings *to)
+{
+	u64 id = bpf_get_current_pid_tgid();
+
+	if (entry->marks & MARK_ASKED || task_is_ending())
+		return;
+	meet_process(sk, entry, to, id >> 32, id);
+	if (entry->marks & MARK_OPENED && entry->verdict == VERDICT_TRACED)
+		tell_birth(sk, entry);
 }
 
 static inline void change_state(struct bpf_raw_tracepoint_args *ctx)
@@ -111,6 +143,10 @@ static inline void change_state(struct bpf_raw_tracepoint_args *ctx)
 		return;
 	if (state == TCP_LISTEN) {
 		listens(sk, to);
+		return;
+	}
+	if (old_state == TCP_LISTEN) {
+		listeners.delete(&sk);
 		return;
 	}
 	entry = sockets.lookup(&sk);
@@ -127,6 +163,8 @@ static inline void change_state(struct bpf_raw_tracepoint_args *ctx)
 	} else {
 		if (!entry || entry->state == state || entry->life != LIFE_OPEN)
 			return;
+		if (state == TCP_FIN_WAIT1 || state == TCP_LAST_ACK)
+			meet_closer(sk, entry, to);
 		entry->old_state = old_state;
 		entry->state = state;
 		if (state == TCP_ESTABLISHED)
@@ -174,5 +212,6 @@ int on_destroy(struct bpf_raw_tracepoint_args *ctx)
 	if (entry->life != LIFE_CLOSED)
 		tell_end(sk, entry);
 	sockets.delete(&sk);
+	arrivals.delete(&sk);
 	return 0;
 }

@@ -62,7 +62,8 @@ class FakeSocket:
         self, kernel: FakeKernel, number: int, flags: Flag, *, local: tuple[str, int], remote: tuple[str, int], pid: int
     ) -> None:
         self._kernel = kernel
-        self.key = encode.encode_key(0xFFFF_8880_0000_0000 + number * 4096, kernel.now_ns)
+        self.born_ns = kernel.now_ns
+        self.key = encode.encode_key(0xFFFF_8880_0000_0000 + number * 4096, self.born_ns)
         self.endpoints = encode.encode_endpoints(*local, *remote)
         self.flags = flags
         self.pid = pid
@@ -70,6 +71,9 @@ class FakeSocket:
         self.lost_sent = self.lost_received = 0
         self.first = (0, 0)
         self.state = TcpState.ESTABLISHED
+        self.touched = False
+        """Its process has worked at it."""
+        self.retransmits = self.rtt_us = self.buffer_limited_ms = self.window_limited_ms = 0
 
     def receive(self, data: bytes, **how: object) -> FakeSocket:
         """The process reads `data`, all of it in one call."""
@@ -91,6 +95,7 @@ class FakeSocket:
 
     def end_sending(self) -> FakeSocket:
         """The process shuts down its side."""
+        self.touched = True
         new = TcpState.LAST_ACK if self.state is TcpState.CLOSE_WAIT else TcpState.FIN_WAIT1
         return self._to(new)
 
@@ -112,10 +117,13 @@ class FakeSocket:
 
     def _to(self, new: TcpState, *, error: int = 0) -> FakeSocket:
         old, self.state = self.state, new
+        return self._tell(old, new, error=error)
+
+    def _tell(self, old: TcpState, new: TcpState, *, error: int = 0, born: bool = False) -> FakeSocket:
         self._kernel.put(
             encode.encode_state(
                 key=self.key,
-                time_ns=self._kernel.tick(),
+                time_ns=self.born_ns if born else self._kernel.tick(),
                 endpoints=self.endpoints,
                 old_state=old,
                 new_state=new,
@@ -128,9 +136,22 @@ class FakeSocket:
                 first_sent=self.first[0],
                 first_received=self.first[1],
                 error=error,
-                pid=self.pid,
+                retransmits=self.retransmits,
+                smoothed_rtt_us=self.rtt_us,
+                buffer_limited_ms=self.buffer_limited_ms,
+                window_limited_ms=self.window_limited_ms,
+                # Who connects is at work on the socket; what has been accepted may be nobody's yet.
+                pid=self.pid if self.flags & Flag.CLIENT or self.touched else 0,
             )
         )
+        return self
+
+    def connecting(self) -> FakeSocket:
+        """The SYN is out: the port is not chosen when that is told."""
+        known, self.endpoints = self.endpoints, self.endpoints[:32] + bytes(2) + self.endpoints[34:]
+        self.state = TcpState.SYN_SENT
+        self._tell(TcpState.CLOSE, TcpState.SYN_SENT, born=True)
+        self.endpoints = known
         return self
 
     def established(self, old: TcpState) -> FakeSocket:
@@ -147,8 +168,10 @@ class FakeSocket:
         captured: int | None = None,
         why: Unseen = Unseen.BUDGET,
         lose: bool = False,
+        waited: int = 0,
     ) -> None:
         time_ns = self._kernel.tick()
+        self.touched = True
         if lose:
             self.lost_sent += len(data) if direction else 0
             self.lost_received += 0 if direction else len(data)
@@ -165,6 +188,7 @@ class FakeSocket:
                 length=len(data),
                 flags=int(self.flags | direction) | ((why << 8) if cut else 0),
                 tail=data[len(seen) :][-8:] if cut and why is Unseen.BUDGET else b"",
+                waited=waited,
                 pid=self.pid,
                 tid=self.pid,
             )
@@ -204,9 +228,9 @@ class FakeKernel:
         self.records.append(record)
         self.pipeline.feed([record])
 
-    def process(self, pid: int, executable: str) -> None:
+    def process(self, pid: int, executable: str, *, time_ns: int = 1) -> None:
         """A process is known."""
-        self.put(encode.encode_identity(Identity(pid=pid, started_ns=1, time_ns=1, executable=executable)))
+        self.put(encode.encode_identity(Identity(pid=pid, started_ns=1, time_ns=time_ns, executable=executable)))
 
     def accept(self, *, pid: int = 100, joined: bool = False, peer_port: int = 40000) -> FakeSocket:
         """A socket somebody connected to."""
@@ -217,6 +241,10 @@ class FakeKernel:
         """A socket that connected."""
         socket = self._socket(Flag.CLIENT, joined, ("10.0.0.2", port), ("10.0.0.1", 80), pid)
         return socket if joined else socket.established(TcpState.SYN_SENT)
+
+    def attempt(self, *, pid: int = 200, port: int = 40000) -> FakeSocket:
+        """A socket that connects: nobody has answered yet."""
+        return self._socket(Flag.CLIENT, False, ("10.0.0.2", port), ("10.0.0.1", 80), pid).connecting()
 
     def pair(self, *, port: int = 40000) -> tuple[FakeSocket, FakeSocket]:
         """Both ends of one connection: client, server."""

@@ -1,4 +1,5 @@
-"""A real Jaeger: built once into the cache from the Go module in integration/jaeger, started on ports of its own."""
+"""A real Jaeger: built once into the cache from the Go module in integration/jaeger, started on ports of its own. It is
+an OpenTelemetry Collector too: metrics it takes stand at its own Prometheus endpoint."""
 
 from __future__ import annotations
 
@@ -47,11 +48,16 @@ class Jaeger:
     def __init__(self, folder: Path) -> None:
         self._program = jaeger()
         self._folder = folder
-        self.grpc_port, self.http_port, self.query_port, self._query_grpc_port = (free_port() for _ in range(4))
+        self.grpc_port, self.http_port, self.query_port, self._query_grpc_port, self.metrics_port = (
+            free_port() for _ in range(5)
+        )
         config = {
             "service": {
                 "extensions": ["jaeger_storage", "jaeger_query"],
-                "pipelines": {"traces": {"receivers": ["otlp"], "exporters": ["jaeger_storage_exporter"]}},
+                "pipelines": {
+                    "traces": {"receivers": ["otlp"], "exporters": ["jaeger_storage_exporter"]},
+                    "metrics": {"receivers": ["otlp"], "exporters": ["prometheus"]},
+                },
                 "telemetry": {"metrics": {"level": "none"}, "logs": {"level": "warn"}},
             },
             "extensions": {
@@ -70,7 +76,10 @@ class Jaeger:
                     }
                 }
             },
-            "exporters": {"jaeger_storage_exporter": {"trace_storage": "memory"}},
+            "exporters": {
+                "jaeger_storage_exporter": {"trace_storage": "memory"},
+                "prometheus": {"endpoint": f"127.0.0.1:{self.metrics_port}"},
+            },
         }
         (folder / "jaeger.yaml").write_text(json.dumps(config))  # JSON is YAML
         self.running = self._start()

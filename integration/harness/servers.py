@@ -40,9 +40,10 @@ TEXT = "ok\n"
 """What they answer to /r/."""
 
 
-def start(name: str, folder: Path, *, upstream: int = 0) -> Server:
-    """Start the server called `name` and wait until it answers; /p/ of a proxying one leads to port `upstream`."""
-    port = free_port()
+def start(name: str, folder: Path, *, upstream: int = 0, port: int = 0) -> Server:
+    """Start the server called `name` and wait until it answers; /p/ of a proxying one leads to port `upstream`. A free
+    port is chosen where none is given."""
+    port = port or free_port()
     home = folder / name
     home.mkdir()
     if name in FILE_SERVERS:

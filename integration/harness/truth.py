@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from itertools import zip_longest
 from typing import Any, Literal
 
 import msgspec
@@ -25,6 +26,7 @@ from integration.harness.spans import SeenSpan
 CLOCK_NS = int(500_000 * SLOW)
 LATE_RETURN_NS = int(100_000_000 * SLOW)
 
+_PLACEHOLDERS = ("{id}", "{date}", "{value}")
 STANDARD_METHODS = frozenset(("CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRACE"))
 
 
@@ -170,10 +172,13 @@ def compare(want: Expected, span: SeenSpan) -> list[str]:
         unknown_yet_told = [size for size, unsure in zip(sizes, told, strict=True) if unsure and size is not None]
         if unknown_yet_told:
             return [f"a size said to be unknown is told: {unknown_yet_told}"]
+    name = want.method if want.method in STANDARD_METHODS else "HTTP"
+    route = have.get("http.route" if want.kind == "SERVER" else "url.template")
     pairs: list[tuple[str, Any, Any]] = [
         ("network.transport", "tcp", have.get("network.transport")),
         ("network.type", "ipv6" if ":" in want.peer_address else "ipv4", have.get("network.type")),
-        ("name", want.method if want.method in STANDARD_METHODS else "HTTP", span.name),
+        ("name", " ".join(filter(None, (name, route))), span.name),
+        ("http.route or url.template", True, route is None or fits(route, want.path)),
         ("http.request.method", known_method(want.method), have.get("http.request.method")),
         (
             "http.request.method_original",
@@ -217,6 +222,12 @@ def compare(want: Expected, span: SeenSpan) -> list[str]:
     if span.pid not in want.pids:
         lines.append(f"process.pid is {span.pid}, not one of {sorted(want.pids)}")
     return lines + compare_times(want, span)
+
+
+def fits(route: str, path: str) -> bool:
+    """Whether a learned route is one of this path: as many segments, each the same or a placeholder."""
+    pairs = list(zip_longest(route.split("/"), path.split("/")))
+    return all(part == segment or (segment and part in _PLACEHOLDERS) for part, segment in pairs)
 
 
 def error_type(want: Expected) -> str | None:

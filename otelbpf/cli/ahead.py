@@ -40,6 +40,8 @@ class ImportAhead:
         importlib.import_module("otelbpf.cli.trace")
         build = importlib.import_module("otelbpf.exporters.build")
         otlp = importlib.import_module("otelbpf.exporters.otlp")
+        importlib.import_module("otelbpf.exporters.exposition")
+        importlib.import_module("otelbpf.exporters.metrics_export")
         environment = standard_environment(self._loaded, os.environ)
         # What is wrong with the settings is told by those who use them.
         with contextlib.suppress(OtelbpfError):

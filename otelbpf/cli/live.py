@@ -11,9 +11,8 @@ from otelbpf.cli.filters import matcher
 from otelbpf.config.settings import Settings
 from otelbpf.config.telling import Workloads as WorkloadSettings
 from otelbpf.errors import PrivilegeError
-from otelbpf.sources.features import WITHOUT_KPROBES, surroundings
+from otelbpf.sources.features import WITHOUT_ARRIVALS, WITHOUT_KPROBES, surroundings
 from otelbpf.sources.kubernetes import Kubernetes, in_cluster
-from otelbpf.sources.listeners import count_services
 from otelbpf.sources.live import LiveSource
 from otelbpf.sources.privileges import (
     BPF,
@@ -63,6 +62,7 @@ def _attach(settings: Settings, own_ports: Iterable[int]) -> LiveSource:
         ring_bytes=settings.capture.ring_bytes,
         max_sockets=settings.capture.sockets,
         tls=settings.capture.tls,
+        waits=settings.capture.socket_waits,
         describe=partial(describe, workloads=_workloads(settings.workloads)),
         keep_privileges=True,
     )
@@ -104,6 +104,8 @@ def tell_limits(source: LiveSource) -> None:
         log.info("capture.fallback", tier=source.tier, because=source.passed_over, costs=WITHOUT_KPROBES)
     if source.tls_refused:
         log.warning("capture.limited", because=source.tls_refused, costs="TLS is not looked into")
+    if source.unwatched:
+        log.warning("capture.limited", because=source.unwatched, costs=WITHOUT_ARRIVALS)
     for feature in surroundings():
         if not feature.works:
             log.warning("capture.limited", because=feature.found, costs=feature.costs, remedy=feature.remedy)
@@ -115,7 +117,7 @@ def ready_line(source: LiveSource, **more: str) -> str:
         "tier": source.tier,
         "probes": str(len(source.probes)),
         "libraries": str(source.libraries),
-        "services": str(count_services(but=os.getpid())),
+        "services": str(len(source.services)),
         **more,
     }
     return "ready " + " ".join(f"{name}={value}" for name, value in told.items())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -11,9 +12,13 @@ import click
 from otelbpf.cli.options import load_settings, run_options
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from otelbpf.config.load import Loaded
     from otelbpf.config.settings import Settings
     from otelbpf.exporters.health import HealthServer
-    from otelbpf.telemetry.ledger import Ledger
+    from otelbpf.exporters.prometheus import MetricsPage
+    from otelbpf.metrics.measures import Measures
 
 
 @click.command()
@@ -41,11 +46,13 @@ def run(config_file: str | None, **options: Any) -> None:
     from otelbpf.cli.ahead import ImportAhead  # noqa: PLC0415
     from otelbpf.cli.live import open_live, ready_line, settle, tell_limits  # noqa: PLC0415
     from otelbpf.cli.signals import Signals  # noqa: PLC0415
+    from otelbpf.exporters.prometheus import MetricsPage  # noqa: PLC0415
     from otelbpf.telemetry.ledger import Ledger  # noqa: PLC0415
 
     settings = loaded.settings
     ledger = Ledger()
-    with Signals() as signals, _health(settings, ledger) as health, ExitStack() as stack:
+    page = MetricsPage(ledger)
+    with Signals() as signals, _health(settings, page) as health, ExitStack() as stack:
         with ImportAhead(loaded):
             source = stack.enter_context(closing(open_live(settings, own_ports=[health.port] if health else [])))
         from otelbpf.cli.trace import open_files, start_exporters, trace  # noqa: PLC0415
@@ -61,24 +68,59 @@ def run(config_file: str | None, **options: Any) -> None:
                 health.draining()
             source.stop()
 
+        def ready() -> None:
+            if health:
+                health.ready()
+            tell_limits(source)
+            click.echo(ready_line(source, listen=health.address if health else "off"), err=True)
+
         signals.stops(stop)
-        if health:
-            health.ready()
-        tell_limits(source)
-        click.echo(ready_line(source, listen=health.address if health else "off"), err=True)
         seconds = settings.capture.duration_seconds
-        trace(source, settings, ledger=ledger, exporters=exporters, stop=stop, duration_seconds=seconds)
+        trace(
+            source,
+            settings,
+            ledger=ledger,
+            exporters=exporters,
+            stop=stop,
+            publish=partial(_publish, loaded, page),
+            ready=ready,
+            duration_seconds=seconds,
+        )
 
 
-def _health(settings: Settings, ledger: Ledger) -> AbstractContextManager[HealthServer | None]:
+def _publish(loaded: Loaded, page: MetricsPage, measures: Measures) -> Callable[[float], object]:
+    """Let /metrics, and a backend, have what is measured."""
+    from otelbpf import __version__  # noqa: PLC0415
+    from otelbpf.config.load import standard_environment  # noqa: PLC0415
+    from otelbpf.exporters.exposition import Exposition  # noqa: PLC0415
+    from otelbpf.exporters.metrics_export import has_endpoint, open_metrics  # noqa: PLC0415
+
+    settings = loaded.settings.metrics
+    environment = standard_environment(loaded, os.environ)
+    if settings.to != "none":
+        page.more = Exposition(measures).pieces
+    if settings.to != "otlp" and not (settings.to == "auto" and has_endpoint(environment)):
+        return lambda seconds: None
+    exporter = open_metrics(
+        environment,
+        version=__version__,
+        delta=settings.temporality != "cumulative",
+        interval_seconds=settings.interval_seconds,
+        attempt_seconds=settings.timeout_seconds,
+        snapshot=measures.snapshot,
+        services=lambda: dict(measures.exchanges.services),
+    )
+    return exporter.shutdown
+
+
+def _health(settings: Settings, page: MetricsPage) -> AbstractContextManager[HealthServer | None]:
     from otelbpf.exporters.health import HealthServer  # noqa: PLC0415
-    from otelbpf.exporters.prometheus import registry_of, render  # noqa: PLC0415
     from otelbpf.sources.privileges import drop_privileges  # noqa: PLC0415
 
     if settings.health.listen == "off":
         return nullcontext()
     return HealthServer(
         settings.health.listen,
-        metrics=partial(render, registry_of(ledger)),
+        metrics=page.render,
         prepare=partial(drop_privileges, ()) if settings.privileges.drop else lambda: None,
     )

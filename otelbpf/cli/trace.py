@@ -19,10 +19,13 @@ from otelbpf.events.types import Identity
 from otelbpf.exporters.base import Exporter, Sender
 from otelbpf.exporters.build import build_exporters
 from otelbpf.exporters.file import open_file
+from otelbpf.metrics.measures import Measures
+from otelbpf.metrics.options import MetricsOptions
 from otelbpf.pipeline import Pipeline
 from otelbpf.sources.base import Source
 from otelbpf.telemetry.ledger import Ledger
 from otelbpf.telemetry.log import logger
+from otelbpf.tracing.options import SpanOptions
 from otelbpf.tracing.sampling import make_sampler
 from otelbpf.tracing.span import Span
 
@@ -59,10 +62,14 @@ def trace(
     ledger: Ledger,
     exporters: Sequence[Exporter],
     stop: Callable[[], object],
+    publish: Callable[[Measures], Callable[[float], object]] = lambda measures: lambda seconds: None,
+    ready: Callable[[], object] = lambda: None,
     duration_seconds: float = 0.0,
 ) -> None:
-    """Everything from the source's records to the printed balance sheet. An error of the source is raised after what
-    it delivered before is exported and accounted for."""
+    """Everything from the source's records to the printed balance sheet. `publish` is told of what is measured on the
+    way, and gives what is to be done at the end, within so many seconds. `ready` is called when nothing is left to do
+    but to read: who ends soon after can still be asked who it was. An error of the source is raised after what it
+    delivered before is exported and accounted for."""
     pipeline = Pipeline(
         ledger=ledger,
         emit=_emit_to(exporters),
@@ -70,23 +77,39 @@ def trace(
         max_connections=settings.limits.connections,
         max_open_exchanges=settings.limits.pending_exchanges,
         head_limit=settings.limits.head_bytes,
-        sample=make_sampler(settings.sampling.sampler, str(settings.sampling.ratio)),
-        secret_keys=settings.redaction.query_keys,
-        request_headers=settings.redaction.request_headers,
-        response_headers=settings.redaction.response_headers,
-        resource_extra=tuple(settings.resource.attributes.items()),
+        options=_options(settings),
+        metrics=MetricsOptions(
+            max_series=settings.metrics.max_series,
+            max_of_service=settings.metrics.max_series_of_service,
+            exponential=settings.metrics.histograms == "base2_exponential_bucket_histogram",
+        ),
         traced=matcher(settings.filters.executables),
         unread=_name_unread if settings.capture.tls else None,
     )
+    last_metrics = publish(pipeline.measures)
     # Nothing in the pipeline is kept alive by a cycle, so the collector need not look often: 7 % of the time per span.
     gc.freeze()
     gc.set_threshold(50_000, 25, 50)
+    ready()
     try:
         collect(source, take=pipeline.feed, stop=stop, duration_seconds=duration_seconds)
     finally:
         pipeline.finish()
-        _shut_down(exporters, settings.export.shutdown_seconds)
+        _shut_down((*(exporter.shutdown for exporter in exporters), last_metrics), settings.export.shutdown_seconds)
         click.echo(balance_sheet(ledger), err=True)
+
+
+def _options(settings: Settings) -> SpanOptions:
+    return SpanOptions(
+        sample=make_sampler(settings.sampling.sampler, str(settings.sampling.ratio)),
+        secret_keys=settings.redaction.query_keys,
+        request_headers=settings.redaction.request_headers,
+        response_headers=settings.redaction.response_headers,
+        route_patterns=settings.routes.patterns,
+        learn_routes=settings.routes.learn,
+        max_routes=settings.routes.max_of_service,
+        resource_extra=tuple(settings.resource.attributes.items()),
+    )
 
 
 def _name_unread(identity: Identity) -> None:
@@ -109,9 +132,9 @@ def _emit_to(exporters: Sequence[Exporter]) -> Callable[[Sequence[Span]], None]:
     return emit
 
 
-def _shut_down(exporters: Sequence[Exporter], seconds: float) -> None:
+def _shut_down(ends: Sequence[Callable[[float], object]], seconds: float) -> None:
     """All at once, so that a backend that is away takes no time from the others."""
-    threads = [threading.Thread(target=exporter.shutdown, args=(seconds,)) for exporter in exporters]
+    threads = [threading.Thread(target=end, args=(seconds,)) for end in ends]
     for thread in threads:
         thread.start()
     for thread in threads:

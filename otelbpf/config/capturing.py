@@ -63,6 +63,11 @@ class Capture(msgspec.Struct, frozen=True):
         Meta(description="Read the plain text of TLS where programs hand it to OpenSSL or GnuTLS (uprobes)."),
         Source(SWITCH),
     ] = True
+    socket_waits: Annotated[
+        bool,
+        Meta(description="Note what becomes readable: waiting requests, accept queues, answers of name servers."),
+        Source(SWITCH),
+    ] = True
     head_limit_bytes: Annotated[
         int,
         Meta(

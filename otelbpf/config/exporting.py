@@ -25,6 +25,52 @@ from otelbpf.config.forms import (
 from otelbpf.config.source import GIB, KIB, MIB, Source
 
 
+class Metrics(msgspec.Struct, frozen=True):
+    """What is told of every exchange together."""
+
+    to: Annotated[
+        str,
+        Meta(description="Besides /metrics also otlp, only there (prometheus), or none; auto: otlp with an endpoint."),
+        Source(choice("auto", "otlp", "prometheus", "none"), variables=("OTEL_METRICS_EXPORTER",)),
+    ] = "auto"
+    interval_seconds: Annotated[
+        float,
+        Meta(description="How often they are sent over OTLP.", ge=0.1, le=86400),
+        Source(SECONDS, variables=("OTEL_METRIC_EXPORT_INTERVAL",), variable_form=MILLISECONDS),
+    ] = 60.0
+    timeout_seconds: Annotated[
+        float,
+        Meta(description="How long sending them may take.", ge=0.001, le=3600),
+        Source(SECONDS, variables=("OTEL_METRIC_EXPORT_TIMEOUT",), variable_form=MILLISECONDS),
+    ] = 30.0
+    histograms: Annotated[
+        str,
+        Meta(description="How histograms are sent over OTLP; /metrics has explicit buckets either way."),
+        Source(
+            choice("explicit_bucket_histogram", "base2_exponential_bucket_histogram"),
+            variables=("OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION",),
+        ),
+    ] = "explicit_bucket_histogram"
+    max_series: Annotated[
+        int,
+        Meta(description="Series of each metric; what comes beyond them counts together.", ge=2, le=1_000_000),
+        Source(WHOLE),
+    ] = 10_000
+    max_series_of_service: Annotated[
+        int,
+        Meta(description="And of each metric and service.", ge=2, le=1_000_000),
+        Source(WHOLE),
+    ] = 1000
+    temporality: Annotated[
+        str,
+        Meta(description="Whether sums over OTLP count from the start, or (delta, lowmemory) from the last delivery."),
+        Source(
+            choice("cumulative", "delta", "lowmemory"),
+            variables=("OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE",),
+        ),
+    ] = "cumulative"
+
+
 def _otlp(name: str) -> tuple[str, str]:
     return f"OTEL_EXPORTER_OTLP_TRACES_{name}", f"OTEL_EXPORTER_OTLP_{name}"
 

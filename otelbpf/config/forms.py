@@ -132,6 +132,12 @@ def _read_header(text: str) -> str:
     return text.lower()
 
 
+def _read_route(text: str) -> str:
+    if not re.fullmatch(r"(/([^{}*?#/\s]*|\{[^{}/\s]+\}))+\*?", text):
+        raise ValueError
+    return text
+
+
 def _read_pairs(text: str) -> dict[str, str]:
     """key1=value1,key2=value2, percent-encoded as W3C Baggage is (OpenTelemetry specification, resource/sdk.md)."""
     pairs: dict[str, str] = {}
@@ -160,6 +166,7 @@ SWITCH = Form("true or false", _read_switch, lambda value: "true" if value else 
 ADDRESS = Form("HOST:PORT such as 127.0.0.1:9464 or [::1]:9464, or off", _read_address, str)
 SPEC = Form("an exporter: otlp, console, none, file:PATH or file:-", _read_spec, str)
 HEADER = Form("a header name", _read_header, str)
+ROUTE = Form("a route such as /users/{id}/orders or /static/*", _read_route, str)
 PAIRS = Form("pairs such as deployment.environment.name=test,team=shop", _read_pairs, _show_pairs, pairs=True)
 
 

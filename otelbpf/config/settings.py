@@ -10,8 +10,8 @@ from __future__ import annotations
 import msgspec
 
 from otelbpf.config.capturing import Capture, Filters, Limits
-from otelbpf.config.exporting import Export, Otlp, Sampling
-from otelbpf.config.telling import Health, Log, Privileges, Redaction, Resource, Workloads
+from otelbpf.config.exporting import Export, Metrics, Otlp, Sampling
+from otelbpf.config.telling import Health, Log, Privileges, Redaction, Resource, Routes, Workloads
 
 
 class Settings(msgspec.Struct, frozen=True):
@@ -22,10 +22,12 @@ class Settings(msgspec.Struct, frozen=True):
     limits: Limits = Limits()
     export: Export = Export()
     otlp: Otlp = Otlp()
+    metrics: Metrics = Metrics()
     sampling: Sampling = Sampling()
     redaction: Redaction = Redaction()
     resource: Resource = Resource()
     workloads: Workloads = Workloads()
+    routes: Routes = Routes()
     health: Health = Health()
     log: Log = Log()
     privileges: Privileges = Privileges()

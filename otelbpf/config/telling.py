@@ -7,7 +7,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from otelbpf.config.forms import ADDRESS, HEADER, PAIRS, SWITCH, TEXT, choice, list_of, or_auto
+from otelbpf.config.forms import ADDRESS, HEADER, PAIRS, ROUTE, SWITCH, TEXT, WHOLE, choice, list_of, or_auto
 from otelbpf.config.source import Source
 
 
@@ -110,6 +110,29 @@ class Workloads(msgspec.Struct, frozen=True):
         Meta(description="Whether app.kubernetes.io/instance, name and version make service.name and service.version."),
         Source(SWITCH),
     ] = False
+
+
+class Routes(msgspec.Struct, frozen=True):
+    """What many paths have in common: http.route, url.template, and the names of spans."""
+
+    patterns: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="Routes; the first that matches counts. {name}: one segment, * at the end: the rest.",
+            max_length=1024,
+        ),
+        Source(list_of(ROUTE)),
+    ] = ()
+    learn: Annotated[
+        bool,
+        Meta(description="Whether the routes of all other paths are learned from what is asked and answered."),
+        Source(SWITCH),
+    ] = True
+    max_of_service: Annotated[
+        int,
+        Meta(description="Routes learned of each service; paths beyond have none.", ge=0, le=10_000),
+        Source(WHOLE),
+    ] = 300
 
 
 class Health(msgspec.Struct, frozen=True):

@@ -37,6 +37,8 @@ class Stream:
         "_newest_ns",
         "_sent",
         "_times",
+        "_waited",
+        "_waits",
         "end",
         "holes",
         "pid",
@@ -54,11 +56,13 @@ class Stream:
         """Bytes skipped for which no reason is known yet."""
         self.pid = 0
         """Process of the newest record."""
-        self._newest = 0  # offset at which the newest record began, and its time
+        self._newest = 0  # offset at which the newest record began, its time, and its wait (see events.types.Data)
         self._newest_ns = 0
+        self._waited = 0
         self._needed = 0  # times of offsets before this one will not be asked for
         self._marks: list[int] = []  # the same of the records before it that may be asked for, ascending
         self._times: list[int] = []
+        self._waits: list[int] = []
 
     @property
     def ended(self) -> bool:
@@ -75,6 +79,7 @@ class Stream:
             self._keep_mark()
         self._newest = offset
         self._newest_ns = event.time_ns
+        self._waited = event.waited
         self.pid = event.pid
         self.position = offset + size
         ledger = self._ledger
@@ -95,7 +100,7 @@ class Stream:
         # No hook tells of bytes that splice takes out of a socket: they show with the next call, perhaps of the next
         # request, seconds later. What came before them is the nearer time.
         late = event.flags >> 8 == _SENDFILE and not self._sent
-        self._mark(offset, self._newest_ns or event.time_ns if late else event.time_ns)
+        self._mark(offset, self._newest_ns or event.time_ns if late else event.time_ns, event.waited)
         self.pid = event.pid
         self.position = offset + length
         captured = len(data)
@@ -122,7 +127,7 @@ class Stream:
         if size <= 0:
             return []
         gap = Piece(self._sent, self.position, b"", Gap(size, deliberate=False))
-        self._mark(self.position, time_ns)
+        self._mark(self.position, time_ns, 0)
         self.position = offset
         self.holes += size
         self._ledger.kernel_bytes += size
@@ -135,23 +140,35 @@ class Stream:
             return self._newest_ns
         return self._times[max(bisect.bisect_right(self._marks, offset) - 1, 0)]
 
+    def waited_us_at(self, offset: int) -> int:
+        """How long the byte at `offset` had lain in the socket when it was read; -1 where that is not known."""
+        begin, waited = self._newest, self._waited
+        if offset < begin and self._marks:
+            place = max(bisect.bisect_right(self._marks, offset) - 1, 0)
+            begin, waited = self._marks[place], self._waits[place]
+        if waited > 0:
+            return waited - 1
+        return -waited - 1 if waited and offset == begin else -1
+
     def forget(self, offset: int) -> None:
         """Nobody will ask for the time of anything before `offset` again."""
         self._needed = offset
         if self._marks:
             keep = len(self._marks) if offset >= self._newest else bisect.bisect_right(self._marks, offset) - 1
             if keep > 0:
-                del self._marks[:keep], self._times[:keep]
+                del self._marks[:keep], self._times[:keep], self._waits[:keep]
 
-    def _mark(self, offset: int, time_ns: int) -> None:
+    def _mark(self, offset: int, time_ns: int, waited: int) -> None:
         if self._needed < offset:
             self._keep_mark()
         self._newest = offset
         self._newest_ns = time_ns
+        self._waited = waited
 
     def _keep_mark(self) -> None:
         self._marks.append(self._newest)
         self._times.append(self._newest_ns)
+        self._waits.append(self._waited)
 
 
 def _without_start(event: Data, skip: int) -> Data:
@@ -162,6 +179,7 @@ def _without_start(event: Data, skip: int) -> Data:
         length=length,
         data=event.data[skip:],
         tail=event.tail[-length:] if len(event.tail) > length else event.tail,
+        waited=max(event.waited, 0),
     )
 
 

@@ -13,7 +13,21 @@ from typing import Any, Final, TypeVar
 import msgspec
 
 from otelbpf.events import wire
-from otelbpf.events.types import Clock, Data, Event, Host, Identity, Losses, ProcessSeen, State, Tls
+from otelbpf.events.types import (
+    Answer,
+    Clock,
+    Data,
+    Event,
+    Host,
+    Identity,
+    Listener,
+    Losses,
+    ProcessSeen,
+    Refusals,
+    State,
+    Tls,
+    Usage,
+)
 
 
 class RecordError(ValueError):
@@ -51,13 +65,13 @@ _KEY: Final = slice(16, 32)
 _ENDPOINTS: Final = slice(wire.HEADER.size, wire.HEADER.size + wire.ENDPOINTS.size)
 _DATA_KIND: Final = int(wire.Kind.DATA)
 _DATA_BYTES: Final = wire.DATA.size
-_TAIL: Final = _DATA_BYTES - 16
+_TAIL: Final = _DATA_BYTES - struct.calcsize("<" + "".join(code for _, code in wire.DATA_FIELDS[3:]))
 _FLAGS_END: Final = (max(wire.Unseen) + 1) << 8
 _TCP_STATES: Final = {int(state): state for state in wire.TcpState}
 
 _header: Final = _only("kind flags size time_ns pid tid", wire.HEADER_FIELDS).unpack_from
 _data: Final = _only(
-    "kind flags size time_ns pid tid offset length captured tail_length",
+    "kind flags size time_ns pid tid offset length captured tail_length waited_all waited_us",
     wire.HEADER_FIELDS,
     wire.ENDPOINTS_FIELDS,
     wire.DATA_FIELDS,
@@ -79,7 +93,10 @@ _TLS_LAYOUT: Final = _only(
 _PROCESS_LAYOUT: Final = _only("started_ns cgroup comm forked_from", wire.HEADER_FIELDS, wire.PROCESS_FIELDS)
 _CLOCK_OFFSET: Final = struct.Struct("<q")
 _LOSS_COUNTS: Final = struct.Struct("<" + "QQ" * len(wire.Loss))
+_LISTENER: Final = _only("depth deepest limit dropped", wire.HEADER_FIELDS, wire.ENDPOINTS_FIELDS, wire.LISTENER_FIELDS)
 _identity: Final = msgspec.json.Decoder(Identity).decode
+_usage: Final = msgspec.json.Decoder(Usage).decode
+_refusals: Final = msgspec.json.Decoder(Refusals).decode
 _host: Final = msgspec.json.Decoder(Host).decode
 
 
@@ -87,7 +104,7 @@ def decode(record: bytes) -> Event:
     """The event a record tells. Raises MalformedRecord or UnknownRecord."""
     if len(record) < _DATA_BYTES or record[0] != _DATA_KIND or record[1]:
         return _decode_other(record)
-    _, flags, size, time_ns, pid, tid, offset, length, captured, tail_length = _data(record)
+    _, flags, size, time_ns, pid, tid, offset, length, captured, tail_length, waited_all, waited = _data(record)
     end = _DATA_BYTES + captured
     if not end <= size <= len(record) or captured > length or flags >= _FLAGS_END:
         raise MalformedRecord(f"data record: size {size}, length {length}, captured {captured}, flags {flags:#x}")
@@ -108,6 +125,7 @@ def decode(record: bytes) -> Event:
         length,
         record[_DATA_BYTES:end],
         tail,
+        waited if waited_all else -waited,
     )
 
 
@@ -160,11 +178,27 @@ def _losses(record: bytes, flags: int, time_ns: int, pid: int, tid: int) -> Loss
     return Losses(time_ns, tuple(zip(counts[::2], counts[1::2], strict=True)))
 
 
+def _listener(record: bytes, flags: int, time_ns: int, pid: int, tid: int) -> Listener:
+    return Listener(record[_KEY], time_ns, pid, record[_ENDPOINTS], *_LISTENER.unpack_from(record))
+
+
+def _answer(record: bytes, flags: int, time_ns: int, pid: int, tid: int) -> Answer:
+    return Answer(time_ns, record[wire.HEADER.size :])
+
+
 def _identity_seen(record: bytes, flags: int, time_ns: int, pid: int, tid: int) -> Identity:
     identity = _json(_identity, record)
     if identity.pid != pid or identity.time_ns != time_ns or not 0 <= identity.started_ns < 1 << 64:
         raise MalformedRecord(f"identity of {identity.pid} in a record of {pid}")
     return identity
+
+
+def _usage_seen(record: bytes, flags: int, time_ns: int, pid: int, tid: int) -> Usage:
+    return _json(_usage, record)
+
+
+def _refusals_seen(record: bytes, flags: int, time_ns: int, pid: int, tid: int) -> Refusals:
+    return _json(_refusals, record)
 
 
 def _host_seen(record: bytes, flags: int, time_ns: int, pid: int, tid: int) -> Host:
@@ -186,8 +220,12 @@ _READERS: Final[dict[int, tuple[int, Callable[[bytes, int, int, int, int], Event
     wire.Kind.STATE: (wire.STATE.size, _state),
     wire.Kind.TLS: (wire.TLS.size, _tls),
     wire.Kind.PROCESS: (wire.PROCESS.size, _process),
+    wire.Kind.ANSWER: (wire.HEADER.size, _answer),
     wire.Kind.CLOCK: (wire.CLOCK.size, _clock),
     wire.Kind.IDENTITY: (wire.HEADER.size, _identity_seen),
     wire.Kind.LOSSES: (wire.LOSSES.size, _losses),
+    wire.Kind.USAGE: (wire.HEADER.size, _usage_seen),
+    wire.Kind.REFUSALS: (wire.HEADER.size, _refusals_seen),
+    wire.Kind.LISTENER: (wire.LISTENER.size, _listener),
     wire.Kind.HOST: (wire.HEADER.size, _host_seen),
 }

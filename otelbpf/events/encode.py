@@ -11,7 +11,7 @@ from typing import Final
 import msgspec
 
 from otelbpf.events import wire
-from otelbpf.events.types import Host, Identity
+from otelbpf.events.types import Host, Identity, Refusals, Usage
 
 NO_KEY: Final = bytes(16)
 NO_ENDPOINTS: Final = bytes(40)
@@ -29,6 +29,7 @@ _data: Final = _layout(wire.DATA_FIELDS).pack
 _state: Final = _layout(wire.STATE_FIELDS).pack
 _tls: Final = _layout(wire.TLS_FIELDS).pack
 _process: Final = _layout(wire.PROCESS_FIELDS).pack
+_listener: Final = _layout(wire.LISTENER_FIELDS).pack
 _clock: Final = struct.Struct("<q").pack
 _losses: Final = struct.Struct("<" + "QQ" * len(wire.Loss)).pack
 _KEY: Final = struct.Struct("<QQ")
@@ -63,6 +64,7 @@ def encode_data(
     length: int | None = None,
     flags: int = 0,
     tail: bytes = b"",
+    waited: int = 0,
     pid: int = 0,
     tid: int = 0,
 ) -> bytes:
@@ -71,7 +73,7 @@ def encode_data(
         length = len(data)
     if len(data) > length or len(tail) > min(length, wire.TAIL_BYTES):
         raise ValueError(f"{len(data)} bytes and a tail of {len(tail)} captured of {length}")
-    body = _ends(endpoints) + _data(offset, length, len(data), tail, len(tail)) + data
+    body = _ends(endpoints) + _data(offset, length, len(data), tail, len(tail), waited > 0, abs(waited)) + data
     return _record(wire.Kind.DATA, body, time_ns, flags=flags, key=key, pid=pid, tid=tid)
 
 
@@ -95,6 +97,8 @@ def encode_state(
     error: int = 0,
     retransmits: int = 0,
     smoothed_rtt_us: int = 0,
+    buffer_limited_ms: int = 0,
+    window_limited_ms: int = 0,
     first_sent: int = 0,
     first_received: int = 0,
     comm: str = "",
@@ -115,6 +119,8 @@ def encode_state(
         error,
         retransmits,
         smoothed_rtt_us,
+        buffer_limited_ms,
+        window_limited_ms,
         first_sent,
         first_received,
         old_state,
@@ -155,6 +161,11 @@ def encode_process(
     return _record(wire.Kind.PROCESS, body, time_ns, pid=pid, tid=pid)
 
 
+def encode_answer(*, time_ns: int, message: bytes) -> bytes:
+    """An answer record."""
+    return _record(wire.Kind.ANSWER, message, time_ns)
+
+
 def encode_clock(*, time_ns: int, offset_ns: int) -> bytes:
     """A clock record."""
     return _record(wire.Kind.CLOCK, _clock(offset_ns), time_ns)
@@ -165,9 +176,27 @@ def encode_losses(*, time_ns: int, counts: tuple[tuple[int, int], ...]) -> bytes
     return _record(wire.Kind.LOSSES, _losses(*(number for pair in counts for number in pair)), time_ns)
 
 
+def encode_listener(
+    *, key: bytes, time_ns: int, pid: int, endpoints: bytes, depth: int, deepest: int, limit: int, dropped: int
+) -> bytes:
+    """A listener record."""
+    body = _ends(endpoints) + _listener(depth, deepest, limit, dropped)
+    return _record(wire.Kind.LISTENER, body, time_ns, key=key, pid=pid, tid=pid)
+
+
 def encode_identity(identity: Identity) -> bytes:
     """An identity record."""
     return _record(wire.Kind.IDENTITY, _json(identity), identity.time_ns, pid=identity.pid, tid=identity.pid)
+
+
+def encode_usage(usage: Usage) -> bytes:
+    """A usage record."""
+    return _record(wire.Kind.USAGE, _json(usage), usage.time_ns, pid=usage.pid, tid=usage.pid)
+
+
+def encode_refusals(refusals: Refusals) -> bytes:
+    """A refusals record."""
+    return _record(wire.Kind.REFUSALS, _json(refusals), refusals.time_ns)
 
 
 def encode_host(host: Host, *, time_ns: int = 0) -> bytes:

@@ -22,6 +22,9 @@ class Data(msgspec.Struct, frozen=True, gc=False):
     data: bytes
     tail: bytes
     """The last bytes of the piece, where `data` is shorter than `length`; at most TAIL_BYTES."""
+    waited: int = 0
+    """One more than the microseconds that the call's first byte had lain in the socket when it was read; negative where
+    that is not known of all its bytes, 0 where it is known of none."""
 
     @property
     def unseen(self) -> Unseen:
@@ -50,6 +53,8 @@ class State(msgspec.Struct, frozen=True, gc=False):
     error: int
     retransmits: int
     smoothed_rtt_us: int
+    buffer_limited_ms: int
+    window_limited_ms: int
     first_sent: int
     first_received: int
     old_state: TcpState
@@ -133,6 +138,61 @@ class Losses(msgspec.Struct, frozen=True, gc=False):
     counts: tuple[tuple[int, int], ...]
 
 
+class Listener(msgspec.Struct, frozen=True, gc=False):
+    """How it stood with a listening socket at `time_ns`."""
+
+    key: bytes
+    time_ns: int
+    pid: int
+    """Who called listen(); 0 where that was before the probes."""
+    endpoints: bytes
+    depth: int
+    """Connections that wait to be accepted."""
+    deepest: int
+    """The most since the record before."""
+    limit: int
+    """The backlog."""
+    dropped: int
+    """Connections and SYNs the kernel has thrown away there, modulo 2^32: most of them because the queue was full."""
+
+
+class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a process has come to at `time_ns`; every number grows for as long as it lives."""
+
+    pid: int
+    started: int
+    """Start time in the kernel's own ticks: tells it from the next process of that number."""
+    time_ns: int = 0
+    user_ns: int = 0
+    system_ns: int = 0
+    delayed_ns: int = -1
+    """How long its threads waited to be run, since it was first looked at; -1 not known."""
+    cgroup: str = ""
+    throttled_periods: int = 0
+    """Of its cgroup and those above."""
+    throttled_ns: int = 0
+
+
+class Refusals(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What the listening sockets of a network namespace have thrown away until `time_ns`, since it was made."""
+
+    namespace: int
+    """Inode number."""
+    time_ns: int = 0
+    overflows: int = 0
+    """ListenOverflows of /proc/PID/net/netstat: an accept queue was full."""
+    drops: int = 0
+    """ListenDrops: for any reason, that one included."""
+
+
+class Answer(msgspec.Struct, frozen=True, gc=False):
+    """What a name server said to somebody on this host."""
+
+    time_ns: int
+    message: bytes
+    """RFC 1035 section 4.1"""
+
+
 class Host(msgspec.Struct, frozen=True, omit_defaults=True):
     """The machine the records come from."""
 
@@ -149,4 +209,4 @@ class Host(msgspec.Struct, frozen=True, omit_defaults=True):
     """Connections were chosen by their addresses: what has none cannot be said to be among them."""
 
 
-Event = Data | State | Tls | ProcessSeen | Clock | Identity | Losses | Host
+Event = Data | State | Tls | ProcessSeen | Clock | Identity | Losses | Host | Listener | Usage | Refusals | Answer

@@ -9,9 +9,10 @@ import enum
 import struct
 from typing import Final
 
-ABI: Final = 3
+ABI: Final = 4
 COMM_BYTES: Final = 16
 TAIL_BYTES: Final = 8
+ANSWER_BYTES: Final = 1024
 
 
 class Kind(enum.IntEnum):
@@ -21,6 +22,8 @@ class Kind(enum.IntEnum):
     DATA = 2
     PROCESS = 3
     TLS = 4
+    ANSWER = 5
+    """A message of a name server (RFC 1035 section 4.1), behind the header."""
     CLOCK = 32
     """u64: nanoseconds to add to `time_ns` to get Unix time; `time_ns` is when that held."""
     IDENTITY = 33
@@ -29,6 +32,12 @@ class Kind(enum.IntEnum):
     """The kernel's loss counters, summed over CPUs: LOSS_REASONS pairs of u64 (events, bytes)."""
     HOST = 35
     """JSON of `events.types.Host`: the machine the records come from."""
+    USAGE = 37
+    """JSON of `events.types.Usage`: what a process has used of the processors."""
+    REFUSALS = 38
+    """JSON of `events.types.Refusals`: connections that a network namespace had no room for."""
+    LISTENER = 36
+    """How it stands with a socket that listens: endpoints, then LISTENER_FIELDS."""
 
 
 class Flag(enum.IntFlag):
@@ -118,7 +127,9 @@ DATA_FIELDS: Final = (
     ("captured", "I"),
     ("tail", "8s"),
     ("tail_length", "B"),
-    ("reserved", "7s"),
+    ("waited_all", "B"),
+    ("reserved", "2s"),
+    ("waited_us", "I"),
 )
 STATE_FIELDS: Final = (
     ("sent", "Q"),
@@ -133,6 +144,8 @@ STATE_FIELDS: Final = (
     ("error", "I"),
     ("retransmits", "I"),
     ("smoothed_rtt_us", "I"),
+    ("buffer_limited_ms", "I"),
+    ("window_limited_ms", "I"),
     ("first_sent", "I"),
     ("first_received", "I"),
     ("old_state", "B"),
@@ -161,6 +174,14 @@ PROCESS_FIELDS: Final = (
 )
 
 
+LISTENER_FIELDS: Final = (
+    ("depth", "I"),
+    ("deepest", "I"),
+    ("limit", "I"),
+    ("dropped", "I"),
+)
+
+
 def _layout(*groups: tuple[tuple[str, str], ...]) -> struct.Struct:
     return struct.Struct("<" + "".join(code for group in groups for _, code in group))
 
@@ -171,5 +192,6 @@ DATA: Final = _layout(HEADER_FIELDS, ENDPOINTS_FIELDS, DATA_FIELDS)
 STATE: Final = _layout(HEADER_FIELDS, ENDPOINTS_FIELDS, STATE_FIELDS)
 TLS: Final = _layout(HEADER_FIELDS, ENDPOINTS_FIELDS, TLS_FIELDS)
 PROCESS: Final = _layout(HEADER_FIELDS, PROCESS_FIELDS)
+LISTENER: Final = _layout(HEADER_FIELDS, ENDPOINTS_FIELDS, LISTENER_FIELDS)
 CLOCK: Final = struct.Struct("<" + "".join(code for _, code in HEADER_FIELDS) + "q")
 LOSSES: Final = struct.Struct("<" + "".join(code for _, code in HEADER_FIELDS) + "QQ" * len(Loss))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from otelbpf.protocols.base import Message
+from otelbpf.telemetry.ledger import NOWHERE, Running
 
 UNSET = -1
 
@@ -24,5 +25,7 @@ class Exchange(msgspec.Struct, gc=False):
     """Why it did not come to a regular end: an errno name, or connection_closed."""
     serving: bool = True
     """This end answers the request; otherwise it made it."""
+    running: Running = NOWHERE
+    """Counts it, from its beginning until it is over or lost."""
     offset: int = 0
     """Stream offset of the request: the two ends of a connection agree on it."""

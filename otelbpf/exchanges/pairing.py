@@ -108,6 +108,7 @@ class Pairing:
                     continue
                 if exchange.request_last_ns != UNSET or response.upgrade:
                     waiting.pop(0)
+                    exchange.running.now -= 1
                     if response.upgrade:
                         done.append(exchange)
                         self.verdict = Verdict.OPAQUE
@@ -140,10 +141,17 @@ class Pairing:
         count = len(self.open) + (self._kept is not None)
         if count:
             self._ledger.spans_lost[reason] += count
-        self.open.clear()
+        self.take_open()
         self.in_step = self.hidden = self._doubtful = False
         self._kept = self._unasked = None
         self.verdict = None
+
+    def take_open(self) -> list[Exchange]:
+        """All that are open: they are no more."""
+        taken, self.open[:] = list(self.open), ()
+        for exchange in taken:
+            exchange.running.now -= 1
+        return taken
 
     def count_headless(self, reason: Lost) -> None:
         """It began like a request, and so counts as one."""
@@ -188,9 +196,12 @@ class Pairing:
         if waiting and waiting[-1].request is message:
             waiting[-1].request_last_ns = last_ns
             return
-        self._ledger.requests_begun += 1
+        ledger = self._ledger
+        ledger.requests_begun += 1
         first_ns = stream.time_at(begin)
-        waiting.append(Exchange(message, stream.pid, first_ns, last_ns, serving=self.serving, offset=begin))
+        pid, serving = stream.pid, self.serving
+        running = ledger.begin_request(pid, serving, stream.waited_us_at(begin))
+        waiting.append(Exchange(message, pid, first_ns, last_ns, serving=serving, running=running, offset=begin))
         if (self.hidden or not self.in_step) and server.time_at(server.position) > first_ns:
             # It was recorded late, and its answer passed over.
             self.verdict = Verdict.STALE

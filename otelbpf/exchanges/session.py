@@ -156,8 +156,7 @@ class Session(Dialogue):
         if (pairing.hidden or not pairing.in_step) and pairing.open and pairing.open[0].response is None:
             # Out of step, or adrift, the answer may have been among what was passed over.
             self._pairing.lose(Lost.JOINED_MIDWAY)
-        closing += pairing.open
-        pairing.open.clear()
+        closing += pairing.take_open()
         for exchange in closing:
             response = exchange.response
             if exchange is not answered and (error or not whole or response is None or response.end < 0):

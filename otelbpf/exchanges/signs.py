@@ -43,5 +43,6 @@ def upgraded(exchange: Exchange) -> Exchange:
         exchange.request_first_ns,
         exchange.request_last_ns,
         serving=exchange.serving,
+        running=exchange.running,
         offset=exchange.offset,
     )

@@ -129,6 +129,7 @@ class Streams(Dialogue):
         self._parser = self._parse(begin, fresh=fresh)
         if upgraded is not None:
             self._open[1] = upgraded
+            upgraded.running.now += 1
             self._newest = 1
 
     # -- what the pipeline calls -----------------------------------------------------------------------------------
@@ -251,6 +252,7 @@ class Streams(Dialogue):
             elif exchange.response_last_ns == UNSET or exchange.request_last_ns == UNSET:
                 continue
             del waiting[number]
+            exchange.running.now -= 1
             if self._doubtful and number in self._doubtful:
                 self._doubtful.remove(number)
                 if message.incomplete is _CUT:
@@ -271,12 +273,17 @@ class Streams(Dialogue):
         if number <= self._newest:
             return None
         self._newest = number
-        self._ledger.requests_begun += 1
-        exchange = Exchange(message, stream.pid, stream.time_at(begin), last_ns, serving=self._serving, offset=begin)
+        ledger = self._ledger
+        ledger.requests_begun += 1
+        pid, serving = stream.pid, self._serving
+        running = ledger.begin_request(pid, serving, stream.waited_us_at(begin))
+        exchange = Exchange(
+            message, pid, stream.time_at(begin), last_ns, serving=serving, running=running, offset=begin
+        )
         waiting = self._open
         if len(waiting) >= self._max_open:
             oldest = next(iter(waiting))
-            del waiting[oldest]
+            waiting.pop(oldest).running.now -= 1
             self._doubtful.discard(oldest)
             self._ledger.spans_lost[Lost.EVICTED] += 1
         waiting[number] = exchange
@@ -351,6 +358,8 @@ class Streams(Dialogue):
             self._forget_open()
 
     def _forget_open(self) -> None:
+        for exchange in self._open.values():
+            exchange.running.now -= 1
         self._open.clear()
         self._doubtful.clear()
 

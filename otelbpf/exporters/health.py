@@ -10,7 +10,7 @@ import asyncio
 import errno
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
 from typing import Final
 
@@ -38,12 +38,12 @@ class HealthServer:
         self,
         address: str,
         *,
-        metrics: Callable[[str], tuple[bytes, str]],
+        metrics: Callable[[str], tuple[Iterable[bytes], str]],
         prepare: Callable[[], object] = lambda: None,
     ) -> None:
-        """`metrics` takes an Accept header and gives a body and its content type; `prepare` is called first on the
-        server's thread (to give up its privileges, which are a thread's own). Raises ExportError where the address
-        cannot be listened on."""
+        """`metrics` takes an Accept header and gives a body, in pieces, and its content type; `prepare` is called first
+        on the server's thread (to give up its privileges, which are a thread's own). Raises ExportError where the
+        address cannot be listened on."""
         self._metrics = metrics
         self._prepare = prepare
         self._state = "not attached yet"
@@ -103,8 +103,9 @@ class HealthServer:
             if self._open > _MAX_CONNECTIONS:
                 return
             async with asyncio.timeout(_DEADLINE_SECONDS):
-                writer.write(await self._answer(reader))
-                await writer.drain()
+                for part in await self._answer(reader):
+                    writer.write(part)
+                    await writer.drain()
         except (OSError, TimeoutError):
             return  # the peer went away, or was too slow: nobody is left to tell
         finally:
@@ -113,7 +114,7 @@ class HealthServer:
                 writer.transport.abort()
             writer.close()
 
-    async def _answer(self, reader: asyncio.StreamReader) -> bytes:
+    async def _answer(self, reader: asyncio.StreamReader) -> Iterable[bytes]:
         try:
             head = await reader.readuntil(b"\r\n\r\n")
         except asyncio.LimitOverrunError:
@@ -124,13 +125,15 @@ class HealthServer:
         words = lines[0].split(" ")
         if len(words) != 3 or not words[2].startswith("HTTP/1."):
             return _response(400, "not an HTTP/1 request\n", _PLAIN)
-        method, target, _ = words
+        method, target, version = words
         if method not in ("GET", "HEAD"):
             return _response(405, "only GET and HEAD\n", _PLAIN, extra="Allow: GET, HEAD\r\n")
         status, body, content_type = self._resource(target.partition("?")[0], _accept(lines[1:]))
-        return _response(status, body, content_type, head_only=method == "HEAD")
+        if isinstance(body, str):
+            return _response(status, body, content_type, head_only=method == "HEAD")
+        return _stream(body, content_type, head_only=method == "HEAD", chunked=version != "HTTP/1.0")
 
-    def _resource(self, path: str, accept: str) -> tuple[int, str | bytes, str]:
+    def _resource(self, path: str, accept: str) -> tuple[int, str | Iterable[bytes], str]:
         if path == "/metrics":
             return 200, *self._metrics(accept)
         if path == "/healthz":
@@ -146,13 +149,31 @@ def _accept(lines: list[str]) -> str:
     return ",".join(value.strip() for name, _, value in fields if name.lower() == "accept")
 
 
-def _response(status: int, body: str | bytes, content_type: str, *, extra: str = "", head_only: bool = False) -> bytes:
-    content = body.encode() if isinstance(body, str) else body
+def _response(
+    status: int, body: str, content_type: str, *, extra: str = "", head_only: bool = False
+) -> tuple[bytes, ...]:
+    content = body.encode()
+    head = _head(status, content_type, f"Content-Length: {len(content)}\r\n{extra}")
+    return (head,) if head_only else (head, content)
+
+
+def _stream(body: Iterable[bytes], content_type: str, *, head_only: bool, chunked: bool) -> Iterator[bytes]:
+    """Pieces as they come: whoever makes them is not kept from other work in between (RFC 9112 section 7.1)."""
+    yield _head(200, content_type, "Transfer-Encoding: chunked\r\n" if chunked else "")
+    if head_only:
+        return
+    for piece in filter(None, body):
+        yield b"%x\r\n%b\r\n" % (len(piece), piece) if chunked else piece
+    if chunked:
+        yield b"0\r\n\r\n"
+
+
+def _head(status: int, content_type: str, fields: str) -> bytes:
     head = (
-        f"HTTP/1.1 {status} {_REASONS[status]}\r\nContent-Type: {content_type}\r\nContent-Length: {len(content)}\r\n"
-        f"{extra}Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\nConnection: close\r\n\r\n"
+        f"HTTP/1.1 {status} {_REASONS[status]}\r\nContent-Type: {content_type}\r\n{fields}"
+        "Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\nConnection: close\r\n\r\n"
     )
-    return head.encode("latin-1") + (b"" if head_only else content)
+    return head.encode("latin-1")
 
 
 def _listen(address: str) -> socket.socket:

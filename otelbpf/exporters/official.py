@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 # error, past every rate limit. Who asked for its log gets it.
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
-_EXPORT = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
-
 
 class TlsFiles(msgspec.Struct, frozen=True):
     """What OTEL_EXPORTER_OTLP[_TRACES]_CERTIFICATE, …_CLIENT_KEY and …_CLIENT_CERTIFICATE name."""
@@ -93,7 +91,9 @@ class HttpCarrier:
 class GrpcCarrier:
     """OTLP over gRPC, one call at a time."""
 
-    def __init__(self, environment: Mapping[str, str], *, compression: str, tls: TlsFiles) -> None:
+    def __init__(self, environment: Mapping[str, str], *, compression: str, tls: TlsFiles, method: str) -> None:
+        """`method` is the call that takes the requests."""
+        self._method = method
         from grpc import Compression, ssl_channel_credentials  # noqa: PLC0415
         from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter  # noqa: PLC0415
 
@@ -111,7 +111,7 @@ class GrpcCarrier:
         self._call = self._bytes_call()
 
     def _bytes_call(self) -> Any:
-        return self._exporter._channel.unary_unary(_EXPORT)
+        return self._exporter._channel.unary_unary(self._method)
 
     def call(self, request: bytes, timeout_seconds: float) -> bytes:
         """One Export call; bytes in, bytes out. Raises grpc.RpcError."""

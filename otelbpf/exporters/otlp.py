@@ -32,6 +32,8 @@ _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _HEADER_VALUE = re.compile(r"[\x20\x21\x23-\x2b\x2d-\x3a\x3c-\x5b\x5d-\x7e]*")
 """Printable ASCII but for quote, comma, semicolon and backslash: what the official exporters read"""
 _GRPC_PORT = 4317
+TRACES = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
+METRICS = "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export"
 _DEFAULT_TIMEOUT_MS = 10_000
 
 
@@ -75,22 +77,28 @@ def read_settings(environment: Mapping[str, str]) -> OtlpSettings:
 
 
 def open_otlp(settings: OtlpSettings, *, environment: Mapping[str, str], version: str) -> tuple[Encoder, Sender]:
-    """The two parts of an OTLP exporter. The transport's libraries are imported here."""
+    """The two parts of an OTLP exporter of spans."""
+    sender = open_sender(settings, environment=environment, signal=TRACES)
+    if settings.protocol == "http/json":
+        return JsonEncoder(version=version, line_end=b""), sender
+    return ProtobufEncoder(version=version), sender
+
+
+def open_sender(settings: OtlpSettings, *, environment: Mapping[str, str], signal: str) -> Sender:
+    """Who carries the requests of a signal. The transport's libraries are imported here."""
     # The libraries would read these again, with other units and fewer values.
     names = [f"OTEL_EXPORTER_OTLP_{traces}{name}" for traces in ("", "TRACES_") for name in ("TIMEOUT", "COMPRESSION")]
     rest = {name: value for name, value in environment.items() if name not in names}
     if settings.protocol == "grpc":
         from otelbpf.exporters.otlp_grpc import GrpcSender  # noqa: PLC0415
 
-        grpc_carrier = GrpcCarrier(rest, compression=settings.compression, tls=settings.tls)
-        return ProtobufEncoder(version=version), GrpcSender(grpc_carrier)
+        carrier = GrpcCarrier(rest, compression=settings.compression, tls=settings.tls, method=signal)
+        return GrpcSender(carrier)
     from otelbpf.exporters.otlp_http import HttpSender  # noqa: PLC0415
 
     rest["OTEL_EXPORTER_OTLP_COMPRESSION"] = settings.compression
-    if settings.protocol == "http/json":
-        sender = HttpSender(HttpCarrier(rest, content_type="application/json"))
-        return JsonEncoder(version=version, line_end=b""), sender
-    return ProtobufEncoder(version=version), HttpSender(HttpCarrier(rest, content_type="application/x-protobuf"))
+    kind = "json" if settings.protocol == "http/json" else "x-protobuf"
+    return HttpSender(HttpCarrier(rest, content_type=f"application/{kind}"))
 
 
 def _one_of(environment: Mapping[str, str], name: str, choices: tuple[str, ...]) -> str | None:

@@ -8,7 +8,7 @@ exporter's account has a lock and balances always.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TypeVar
 
 from prometheus_client import CollectorRegistry
@@ -22,6 +22,7 @@ from otelbpf.telemetry.process import usage
 
 _Name = TypeVar("_Name", bound=str)
 _OPENMETRICS = "application/openmetrics-text"
+_EOF = b"# EOF\n"
 
 
 class LedgerMetrics(Collector):
@@ -109,21 +110,29 @@ class LedgerMetrics(Collector):
         yield _gauge("process_start_time_seconds", "Unix time of the collector's start.", self._started)
 
 
-def render(registry: CollectorRegistry, accept: str) -> tuple[bytes, str]:
-    """The metrics in the format an Accept header asks for (Prometheus text, OpenMetrics), and its content type."""
-    # Only the media type decides: a version or an escaping scheme from outside would come back in the content type.
-    types = [offer.split(";")[0].strip().lower() for offer in accept.split(",")]
-    known = next((offer for offer in types if offer in ("text/plain", _OPENMETRICS)), "text/plain")
-    encode, content_type = choose_encoder(f"{_OPENMETRICS}; version=1.0.0" if known == _OPENMETRICS else "")
-    body: bytes = encode(registry)
-    return body, content_type
+class MetricsPage:
+    """/metrics: the ledger, and whatever else there is to tell once it is known who measures it."""
 
+    def __init__(self, ledger: Ledger) -> None:
+        self._registry = CollectorRegistry(auto_describe=False)
+        self._registry.register(LedgerMetrics(ledger))
+        self.more: Callable[[bool], Iterable[bytes]] = lambda openmetrics: ()
+        """Lines of other metrics, in pieces; told whether as OpenMetrics."""
 
-def registry_of(ledger: Ledger) -> CollectorRegistry:
-    """A registry that knows the ledger and nothing else."""
-    registry = CollectorRegistry(auto_describe=False)
-    registry.register(LedgerMetrics(ledger))
-    return registry
+    def render(self, accept: str) -> tuple[Iterator[bytes], str]:
+        """The metrics in the format an Accept header asks for (Prometheus text, OpenMetrics), in pieces, and its
+        content type."""
+        # Only the media type decides: a version or an escaping scheme from outside would come back in the content type.
+        types = [offer.split(";")[0].strip().lower() for offer in accept.split(",")]
+        known = next((offer for offer in types if offer in ("text/plain", _OPENMETRICS)), "text/plain")
+        encode, content_type = choose_encoder(f"{_OPENMETRICS}; version=1.0.0" if known == _OPENMETRICS else "")
+        return self._pieces(encode(self._registry), openmetrics=known == _OPENMETRICS), content_type
+
+    def _pieces(self, first: bytes, *, openmetrics: bool) -> Iterator[bytes]:
+        yield first.removesuffix(_EOF) if openmetrics else first
+        yield from self.more(openmetrics)
+        if openmetrics:
+            yield _EOF
 
 
 def _exporters(accounts: Mapping[str, ExportAccount]) -> Iterable[Metric]:

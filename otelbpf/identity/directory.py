@@ -21,6 +21,7 @@ R = TypeVar("R")
 
 MAX_PAST: Final = 4
 """Identities that are kept of one process id: records are late by milliseconds, a process id returns after minutes."""
+_TICKS_NS: Final = 20_000_000
 _UNKNOWN: Final = Identity(pid=0)
 
 
@@ -89,6 +90,8 @@ class Directory(Generic[R]):
             self._bytes -= entries.pop(place).size_bytes  # the same moment, told again in more detail
         if place and _same(entries[place - 1].identity, identity):
             return  # met again, nothing new: its resource stays the same object
+        if place and _has_ended(identity, entries[place - 1].identity):
+            return
         entry: _Entry[R] = _Entry(identity)
         entries.insert(place, entry)
         self._bytes += entry.size_bytes
@@ -147,6 +150,13 @@ class Directory(Generic[R]):
                 self._servers.popitem(last=False)
         self._servers.move_to_end(key)
         return resource
+
+
+def _has_ended(now: Identity, before: Identity) -> bool:
+    """Whether nothing can be read of a process any more of which something was known. (Its start is told by the tick
+    when /proc was asked.)"""
+    alike = now.comm == before.comm and abs(now.started_ns - before.started_ns) < _TICKS_NS
+    return alike and not now.executable and bool(before.executable)
 
 
 def _same(one: Identity, other: Identity) -> bool:

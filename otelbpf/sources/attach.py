@@ -31,10 +31,17 @@ class Attachment:
     """The probes' descriptors: maps by name in `maps`, programs attached until `detach` or the process's end."""
 
     def __init__(
-        self, *, tier: str, ring_bytes: int, max_sockets: int, tls: bool = False, probes: Path | None = None
+        self,
+        *,
+        tier: str,
+        ring_bytes: int,
+        max_sockets: int,
+        tls: bool = False,
+        waits: bool = True,
+        probes: Path | None = None,
     ) -> None:
-        """Compiles and attaches; `tier` is kprobe or tracepoint, `tls` loads the programs for libraries as well. Raises
-        the error the loader met."""
+        """Compiles and attaches; `tier` is kprobe or tracepoint, `tls` loads the programs for libraries as well,
+        `waits` attaches to whatever makes sockets readable. Raises the error the loader met."""
         self.tier = tier
         self.maps: dict[str, int] = {}
         self.programs: dict[str, int] = {}
@@ -45,6 +52,7 @@ class Attachment:
             ring_bytes=ring_bytes,
             max_sockets=max_sockets,
             tls=tls,
+            waits=waits,
         )
         loaded, descriptors = _ask_loader(order)
         if loaded.error:
@@ -62,6 +70,7 @@ class Attachment:
         self.programs = dict(zip(loaded.programs, descriptors[end:], strict=True))
         """Programs that are loaded but not attached, by name."""
         self.refused = loaded.refused
+        self.unwatched = loaded.unwatched
         self.events = loaded.events
         """Kprobe events in tracefs that belong to it."""
 

@@ -23,6 +23,7 @@ _TRIAL_RING_BYTES: Final = 1 << 16
 _TRIAL_SOCKETS: Final = 1024
 WITHOUT_KPROBES: Final = "a sent record's time is that of the call's end"
 """What the tracepoint tier tells less exactly."""
+WITHOUT_ARRIVALS: Final = "how long requests wait to be read, and how full accept queues are, is not told"
 _FIRST_PID_NAMESPACE: Final = 0xEFFFFFFC
 """PROC_PID_INIT_INO: the inode number the kernel gives to the namespace it starts with."""
 
@@ -77,6 +78,12 @@ def features() -> list[Feature]:
             _length_tracepoints,
             "no tracepoint tier: kprobes are needed",
             "needs Linux 6.3",
+        ),
+        _feature(
+            "readable sockets",
+            _readable,
+            WITHOUT_ARRIVALS,
+            "needs Linux 6.3, or kprobes",
         ),
         _feature("saved registers", _saved_registers, "no tracepoint tier: kprobes are needed", "needs Linux 5.15"),
         _feature("uprobes", _uprobes, "TLS is not looked into", "needs CONFIG_UPROBE_EVENTS and CAP_SYS_ADMIN"),
@@ -183,6 +190,17 @@ def _length_tracepoints() -> str:
     trial.raw_tracepoint("sock_send_length")
     trial.raw_tracepoint("sock_recv_length")
     return "attached to sock_send_length, sock_recv_length"
+
+
+def _readable() -> str:
+    try:
+        trial.raw_tracepoint("sk_data_ready")
+    except OSError:
+        kprobes.require()
+        with trial.program(trial.KPROBE) as program:
+            kprobes.attempt(program, "sock_def_readable")
+        return "attached to sock_def_readable"
+    return "attached to sk_data_ready"
 
 
 def _saved_registers() -> str:

@@ -65,6 +65,11 @@ def has_function(name: str) -> bool:
         return any(line.split(None, 3)[2] == name for line in symbols if name in line)
 
 
+def has_tracepoint(group: str, name: str, *, folder: Path | None = None) -> bool:
+    """Whether the kernel has this tracepoint."""
+    return ((folder or tracefs()) / "events" / group / name).is_dir()
+
+
 def attach(
     programs: Mapping[str, int], entries: Iterable[tuple[str, str]], returns: Iterable[tuple[str, str]]
 ) -> Iterator[tuple[str, str, str, int]]:

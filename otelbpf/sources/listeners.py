@@ -1,4 +1,6 @@
-"""Who waits for connections on this host: told when the probes are attached, so that a user sees they see something."""
+"""Who waits for connections on this host when the probes are attached: told then, so that a user sees that they see
+something; and remembered, for a service may end a moment after its first request.
+"""
 
 from __future__ import annotations
 
@@ -10,18 +12,18 @@ _LISTEN = "0A"
 """TCP_LISTEN in the column `st` of proc_net_tcp(5)"""
 
 
-def count_services(proc: Path = Path("/proc"), *, but: int = 0) -> int:
-    """How many services listen for TCP: the processes that share a listening socket (a master and its workers) are
-    one, process `but` is none. Sockets whose owner may not be read are nobody's; processes that end meanwhile
-    are passed over."""
+def find_services(proc: Path = Path("/proc"), *, but: int = 0) -> list[int]:
+    """The processes that listen for TCP: of those that share a listening socket (a master and its workers) the oldest,
+    process `but` never. Sockets whose owner may not be read are nobody's; processes that end meanwhile are passed
+    over."""
     unclaimed = _listening_inodes(proc)
-    owners = 0
+    owners = []
     for pid in _pids(proc):  # in ascending order: a socket's oldest holder is its service
         if not unclaimed:
             break
         held = unclaimed.intersection(_socket_inodes(proc / str(pid) / "fd"))
         if held:
-            owners += pid != but
+            owners += [pid] if pid != but else []
             unclaimed -= held
     return owners
 

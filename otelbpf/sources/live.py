@@ -13,6 +13,7 @@ import select
 import struct
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -28,13 +29,18 @@ from otelbpf.sources.cgroups import cgroup_id
 from otelbpf.sources.control import COMMAND, SETTINGS, Mode, Verdict
 from otelbpf.sources.host import describe_host
 from otelbpf.sources.last_words import LastWords
+from otelbpf.sources.listeners import find_services
 from otelbpf.sources.privileges import KEPT, drop_privileges, what_to_keep
 from otelbpf.sources.processes import describe
+from otelbpf.sources.queues import LOOK, Queues
 from otelbpf.sources.ring import Ring
 from otelbpf.sources.sockets import Mark
 from otelbpf.sources.targets import Targets
 from otelbpf.sources.uprober import Uprober
+from otelbpf.sources.usage import Watch
 
+_MAX_SERVICES: Final = 256
+"""That are looked at before anything is traced: a third of a millisecond each."""
 _POLL_SECONDS: Final = 0.05
 _REPORT_NS: Final = 1_000_000_000
 _LOOK_NS: Final = 5_000_000_000
@@ -70,6 +76,7 @@ class LiveSource:
         ring_bytes: int = 16 << 20,
         max_sockets: int = 65536,
         tls: bool = False,
+        waits: bool = True,
         keep_privileges: bool = False,
         probes: Path | None = None,
         describe: Describe = describe,
@@ -79,7 +86,8 @@ class LiveSource:
 
         `traced` decides by a process's identity (executables), the other filters in the kernel; all of them must agree.
         `own_ports` are those this process already listens at: neither end of their connections is traced.
-        `tls` reads the plain text of TLS where it can; `tls_refused` says why it cannot.
+        `tls` reads the plain text of TLS where it can; `tls_refused` says why it cannot. `waits` notes when bytes
+        arrive in accepted sockets and connections in listening ones.
         Unless `keep_privileges`, this thread, and those it starts later, keep only what reading needs."""
         self._describe = describe
         self._host = msgspec.structs.replace(host or describe_host(), addressed_only=bool(ports))
@@ -110,8 +118,11 @@ class LiveSource:
         """Why the plain text of TLS is not read; empty where it is, or was not asked for."""
         self._looked_ns = 0
         self._uprober = self._start_uprober() if tls else None  # gets ready while the probes are compiled
+        attach = partial(
+            Attachment, ring_bytes=ring_bytes, max_sockets=max_sockets, tls=False, waits=waits, probes=probes
+        )
         try:
-            self._attachment = self._attach_with_tls(tier, ring_bytes, max_sockets, probes)
+            self._attachment = self._attach_with_tls(tier, attach)
         except BaseException:
             self._let_go_of_targets()
             raise
@@ -126,12 +137,18 @@ class LiveSource:
         ):
             maps.update(self._maps[name], key, value)
         self._ring = Ring(self._maps["events"], ring_bytes)
+        self._queues = Queues(
+            self._maps["listeners"], self._attachment.programs[LOOK], ports=ports, names_owners=not (cgroup_ids or pids)
+        )
+        self._watch = Watch()
         self._last_words = LastWords(self._maps["sockets"], self._maps["untold"], self._ring)
         self._poll = select.epoll()
         self._poll.register(self._maps["events"], select.EPOLLIN)
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._poll.register(self._wake, select.EPOLLIN)
         self._targets = self._find_targets()
+        self.services = find_services(but=os.getpid())
+        """Processes that listened for TCP when the probes were attached: one a service."""
         if not keep_privileges:
             drop_privileges(what_to_keep(KEPT, suffices=self.is_readable))
         # Until now the probes saw no settings, and so did nothing.
@@ -153,13 +170,18 @@ class LiveSource:
         return maps.lookup(self._maps["settings"], _FIRST, SETTINGS.size) is not None
 
     @property
+    def unwatched(self) -> str:
+        """Why it is not noted when sockets can be read; empty where it is, or was not asked for."""
+        return self._attachment.unwatched
+
+    @property
     def libraries(self) -> int:
         """Files with a TLS library that have probes now."""
         return self._targets.attached if self._targets is not None else 0
 
     def batches(self) -> Iterator[Sequence[bytes]]:
         """See sources.base.Source."""
-        yield [self._host_record(), self._clock_record()]
+        yield [self._host_record(), self._clock_record(), *self._known_services()]
         while not self._stopping:
             records = self._ring.read(_BATCH_RECORDS)
             if not records:
@@ -173,7 +195,8 @@ class LiveSource:
         maps.update(self._maps["settings"], _FIRST, bytes(SETTINGS.size))
         while records := self._ring.read(_BATCH_RECORDS):
             yield self._complete(records)
-        yield [*self._last_words.at_end(), self._clock_record(), self._losses_record()]
+        now_ns = time.monotonic_ns()
+        yield [*self._last_words.at_end(), *self._queues.look(now_ns), self._clock_record(), self._losses_record()]
 
     def stop(self) -> None:
         """See sources.base.Source."""
@@ -216,26 +239,26 @@ class LiveSource:
             counts[wire.Loss.NO_ENTRY] = (events + kprobes.missed(self._attachment.events), count)
         return tuple(counts)
 
-    def _attach(self, tier: str, ring_bytes: int, max_sockets: int, tls: bool, probes: Path | None) -> Attachment:
+    def _attach(self, tier: str, attach: partial[Attachment]) -> Attachment:
         if tier == "auto":
             try:
                 kprobes.require()
-                return Attachment(tier="kprobe", ring_bytes=ring_bytes, max_sockets=max_sockets, tls=tls, probes=probes)
+                return attach(tier="kprobe")
             except OtelbpfError as error:
                 self.passed_over = error.problem
                 tier = "tracepoint"
-        return Attachment(tier=tier, ring_bytes=ring_bytes, max_sockets=max_sockets, tls=tls, probes=probes)
+        return attach(tier=tier)
 
-    def _attach_with_tls(self, tier: str, ring_bytes: int, max_sockets: int, probes: Path | None) -> Attachment:
+    def _attach_with_tls(self, tier: str, attach: partial[Attachment]) -> Attachment:
         """What is only there for TLS must not keep the rest from being traced."""
         if self._uprober is not None:
             try:
-                return self._attach(tier, ring_bytes, max_sockets, True, probes)
+                return self._attach(tier, partial(attach, tls=True))
             except KernelError as error:
                 self.tls_refused = error.problem
                 self._uprober.close()
                 self._uprober = None
-        return self._attach(tier, ring_bytes, max_sockets, False, probes)
+        return self._attach(tier, attach)
 
     def _start_uprober(self) -> Uprober | None:
         try:
@@ -280,7 +303,12 @@ class LiveSource:
         now_ns = time.monotonic_ns()
         if now_ns - self._reported_ns >= _REPORT_NS:
             self._reported_ns = now_ns
-            records += [self._clock_record(), self._losses_record()]
+            records += [
+                *self._queues.look(now_ns),
+                *self._watch.look(now_ns),
+                self._clock_record(),
+                self._losses_record(),
+            ]
             if self._targets is not None and now_ns - self._looked_ns >= _LOOK_NS:
                 self._looked_ns = now_ns
                 self._targets.tidy()
@@ -294,6 +322,7 @@ class LiveSource:
         if record[0] != _PROCESS:
             return
         _, _, _, time_ns, _, _, pid, _, started_ns, cgroup, comm, forked_from, _ = wire.PROCESS.unpack(record)
+        self._watch.add(pid)
         name = comm.partition(b"\0")[0].decode("utf-8", "replace")
         identity = self._describe(pid, started_ns, time_ns, comm=name, cgroup=cgroup, forked_from=forked_from)
         yield encode_identity(identity)
@@ -302,6 +331,13 @@ class LiveSource:
             # Without room the process stays undecided: its records come, and whoever reads them decides.
             with contextlib.suppress(OSError):
                 maps.update(self._maps["pids"], pid.to_bytes(4, "little"), verdict.to_bytes(4, "little"))
+
+    def _known_services(self) -> Iterator[bytes]:
+        """Who they are: the record of a process comes with its first request, after which it may soon be gone."""
+        for pid in self.services[:_MAX_SERVICES]:
+            identity = self._describe(pid, 0, time.monotonic_ns(), comm="", cgroup=0, forked_from=0)
+            if identity.executable:
+                yield encode_identity(identity)
 
     def _command(self, key: bytes, mark: Mark, received_offset: int = 0, sent_offset: int = 0) -> None:
         socket, epoch_ns = struct.unpack("<QQ", key)

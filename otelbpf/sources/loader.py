@@ -26,6 +26,7 @@ from otelbpf.sources import kprobes, maps
 from otelbpf.sources.btf import Btf
 from otelbpf.sources.flatten import flatten
 from otelbpf.sources.offsets import defines
+from otelbpf.sources.queues import LOOK
 
 _DISTRIBUTION = Path("/usr/lib/python3/dist-packages/bcc")
 _PAGE_BYTES = 4096
@@ -40,6 +41,7 @@ MAPS = (
     "untold",
     "settings",
     "losses",
+    "listeners",
     "commands",
     "pids",
     "ports",
@@ -60,6 +62,9 @@ _COMMON = (
 _TRACEPOINTS = (("on_send_length", "sock_send_length"), ("on_receive_length", "sock_recv_length"))
 _KPROBES = (("on_send", "tcp_sendmsg"), ("on_receive", "tcp_recvmsg"))
 _RETURNS = (("on_send_return", "tcp_sendmsg"), ("on_receive_return", "tcp_recvmsg"))
+_READABLE = ("on_readable", "sk_data_ready")
+_READABLE_CALL = ("on_readable_call", "sock_def_readable")
+"""Before 6.3."""
 _PAGES = ("on_send_page", "tcp_sendpage")
 """Until 6.4."""
 _TELLING = ("on_call", "on_frames")
@@ -92,6 +97,8 @@ class Order(msgspec.Struct, frozen=True):
     max_sockets: int
     tls: bool = False
     """With the programs that read the plain text of TLS."""
+    waits: bool = True
+    """With the program that runs whenever a socket can be read."""
 
 
 class Loaded(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -102,7 +109,9 @@ class Loaded(msgspec.Struct, frozen=True, omit_defaults=True):
     programs: list[str] = []
     """Loaded, to be attached later."""
     refused: str = ""
-    """Why programs that can be done without are missing."""
+    """Why the programs for TLS are missing."""
+    unwatched: str = ""
+    """Why nothing tells when a socket can be read."""
     events: list[str] = []
     """Kprobe events made in tracefs, to be removed at the end."""
     error: str = ""
@@ -179,15 +188,37 @@ def load(order: Order) -> tuple[Loaded, list[int]]:
         for name, function, event, descriptor in kprobes.attach(programs, entries, returns):
             attached.append((f"{function}:{name}", descriptor))
             events.append(event)
+    unwatched = ""
+    if order.waits:
+        try:
+            attached += _watch(bcc, module, kprobe_tier, events)
+        except OtelbpfError as error:
+            unwatched = error.problem
     programs, refused = _load_tls(bcc, module) if order.tls else ({}, "")
+    programs[LOOK] = _load_program(module, LOOK, bcc.BPF.RAW_TRACEPOINT)
     answer = Loaded(
         maps=list(tables),
         attached=[name for name, _ in attached],
         programs=list(programs),
         refused=refused,
+        unwatched=unwatched,
         events=events,
     )
     return answer, [*tables.values(), *(descriptor for _, descriptor in attached), *programs.values()]
+
+
+def _watch(bcc: Any, module: Any, kprobe_tier: bool, events: list[str]) -> list[tuple[str, int]]:
+    """Attach to what makes sockets readable; adds what it leaves in tracefs to `events`."""
+    if not kprobe_tier or kprobes.has_tracepoint("sock", _READABLE[1]):
+        name, tracepoint = _READABLE
+        program = _load_program(module, name, bcc.BPF.RAW_TRACEPOINT)
+        return [(f"{tracepoint}:{name}", _attach_raw_tracepoint(bcc, program, tracepoint))]
+    programs = {_READABLE_CALL[0]: _load_program(module, _READABLE_CALL[0], bcc.BPF.KPROBE)}
+    attached = []
+    for name, function, event, descriptor in kprobes.attach(programs, [_READABLE_CALL], []):
+        attached.append((f"{function}:{name}", descriptor))
+        events.append(event)
+    return attached
 
 
 def _load_tls(bcc: Any, module: Any) -> tuple[dict[str, int], str]:

@@ -1,15 +1,16 @@
-"""BPF maps by descriptor: bpf(2) through ctypes, bytes in and out."""
+"""BPF maps and programs by descriptor: bpf(2) through ctypes, bytes in and out."""
 
 from __future__ import annotations
 
 import ctypes
 import errno
 import os
+import struct
 from collections.abc import Iterator
 from typing import Final
 
 _SYS_BPF: Final = 321  # x86_64
-_LOOKUP, _UPDATE, _DELETE, _NEXT_KEY = 1, 2, 3, 4
+_LOOKUP, _UPDATE, _DELETE, _NEXT_KEY, _TEST_RUN = 1, 2, 3, 4, 10
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.syscall.restype = ctypes.c_long
@@ -58,6 +59,14 @@ def keys(descriptor: int, size: int, *, limit: int) -> Iterator[bytes]:
             return
         key = following.raw
         yield key
+
+
+def run(program: int, argument: bytes) -> bool:
+    """Run a program of raw tracepoints with this argument; False where the kernel does not do that."""
+    context = ctypes.create_string_buffer(argument, len(argument))
+    attributes = struct.pack("<I36xI4xQ24x", program, len(argument), ctypes.addressof(context))
+    buffer = ctypes.create_string_buffer(attributes, len(attributes))
+    return int(_libc.syscall(_SYS_BPF, _TEST_RUN, buffer, len(attributes))) == 0
 
 
 def _call(command: int, descriptor: int, key: bytes | None, value: ctypes.Array[ctypes.c_char] | None) -> int:

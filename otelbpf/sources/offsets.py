@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from otelbpf.errors import KernelError
 from otelbpf.sources.btf import Btf
 
@@ -15,8 +17,15 @@ _NEEDED = (
     ("sock", "sk_protocol"),
     ("sock", "sk_err"),
     ("sock_common", "skc_flags"),
+    ("sock", "sk_ack_backlog"),
     ("sock", "sk_max_ack_backlog"),
+    ("sock", "sk_drops"),
     ("sock", "sk_socket"),
+    ("sock", "sk_receive_queue"),
+    ("sk_buff_head", "prev"),
+    ("sk_buff", "len"),
+    ("sk_buff", "data_len"),
+    ("sk_buff", "data"),
     ("socket", "file"),
     ("inet_sock", "inet_sport"),
     ("inet_connection_sock", "icsk_ulp_ops"),
@@ -27,6 +36,7 @@ _NEEDED = (
     ("tcp_sock", "bytes_received"),
     ("tcp_sock", "total_retrans"),
     ("tcp_sock", "srtt_us"),
+    ("tcp_sock", "chrono_stat"),
     ("task_struct", "group_leader"),
     ("task_struct", "start_boottime"),
     ("task_struct", "comm"),
@@ -46,12 +56,14 @@ _OPTIONAL = (
     ("net", "ns.inum"),
 )
 _ENUMERATORS = (("sock_flags", "SOCK_DONE"), ("sock_flags", "SOCK_DEAD"))
+_TICKING = 6
+"""CLOCK_MONOTONIC_COARSE, whose resolution is the kernel's tick."""
 _SK_FLAGS_DEFAULT = {"SOCK_DEAD": 0, "SOCK_DONE": 1}
 
 
 def defines(btf: Btf, *, kprobes: bool) -> list[str]:
     """Compiler arguments for the running kernel. Raises KernelError for one whose structures the probes do not know."""
-    settings = {}
+    settings = {"TICK_US": round(time.clock_getres(_TICKING) * 1_000_000)}
     for structure, member in _NEEDED:
         settings[_name(structure, member)] = _need(btf, structure, member)
     for structure, member in _OPTIONAL:

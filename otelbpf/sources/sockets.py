@@ -31,6 +31,8 @@ ENTRY_FIELDS: Final = (
     ("error", "I"),
     ("retransmits", "I"),
     ("smoothed_rtt_us", "I"),
+    ("buffer_limited_ms", "I"),
+    ("window_limited_ms", "I"),
     ("base_received", "I"),
     ("base_sent", "I"),
     ("budget_received", "I"),
@@ -93,6 +95,8 @@ class SocketEntry(msgspec.Struct, frozen=True, gc=False):
     error: int
     retransmits: int
     smoothed_rtt_us: int
+    buffer_limited_ms: int
+    window_limited_ms: int
     base_received: int
     base_sent: int
     budget_received: int
@@ -151,6 +155,8 @@ def last_word(socket: int, entry: SocketEntry, *, time_ns: int) -> bytes:
         error=entry.error,
         retransmits=entry.retransmits,
         smoothed_rtt_us=entry.smoothed_rtt_us,
+        buffer_limited_ms=entry.buffer_limited_ms,
+        window_limited_ms=entry.window_limited_ms,
         first_sent=0 if joined else entry.base_sent,
         first_received=0 if joined else entry.base_received,
         pid=entry.pid,

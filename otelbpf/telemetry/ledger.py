@@ -13,6 +13,7 @@ from __future__ import annotations
 import enum
 import threading
 from collections import Counter
+from collections.abc import Callable
 
 
 class Unseen(enum.StrEnum):
@@ -56,6 +57,21 @@ class Lost(enum.StrEnum):
     """Still waiting for the backend when the collector ended."""
 
 
+class Running:
+    """Requests that are open together, wherever that is counted."""
+
+    __slots__ = ("now",)
+
+    def __init__(self) -> None:
+        self.now = 0
+
+
+NOWHERE = Running()
+Begin = Callable[[int, bool, int], Running]
+"""Told of each request when it begins: its process, whether that one answers it, and how many microseconds its first
+byte had lain in the socket when it was read (-1: not known). What it gives counts the request while it is open."""
+
+
 class ByteAccount:
     """Bytes that went, both directions, and what became of them."""
 
@@ -80,6 +96,7 @@ class Ledger(ByteAccount):
         self.records: Counter[str] = Counter()
         """Records taken, by kind; `malformed` and `unknown` are kinds."""
         self.requests_begun = 0
+        self.begin_request: Begin = lambda pid, serving, waited_us: NOWHERE
         self.spans_lost: Counter[Lost] = Counter()
         self.spans = 0
         """Handed to the exporters."""

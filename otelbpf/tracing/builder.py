@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Protocol
 
 from otelbpf.connections.address import parse_endpoints
 from otelbpf.connections.connection import Connection
@@ -10,18 +11,46 @@ from otelbpf.exchanges.exchange import Exchange
 from otelbpf.telemetry.ledger import Ledger, Lost
 from otelbpf.tracing.conventions import http, rpc
 from otelbpf.tracing.conventions.tls import describe
-from otelbpf.tracing.correlate import Correlator
+from otelbpf.tracing.correlate import Correlator, Link
 from otelbpf.tracing.ids import IdGenerator
+from otelbpf.tracing.options import SpanOptions
 from otelbpf.tracing.propagation import SAMPLED, Context, read_context
 from otelbpf.tracing.redact import Redactor
-from otelbpf.tracing.sampling import Decide
-from otelbpf.tracing.span import Kind, Resource, Span
+from otelbpf.tracing.routes import Route, Routes, Tree
+from otelbpf.tracing.span import AttributeSet, Kind, Resource, Span, Status, service_of
 
 # Python 3.11 takes ten times as long for a member of an enum as for a name.
 _CLIENT, _SERVER = Kind.CLIENT, Kind.SERVER
+_ERROR = Status.ERROR
 _REMOTE_IS_KNOWN = 0x100
 _REMOTE = 0x200
 _ROOT = b""
+
+
+class Record(Protocol):
+    """Counts an exchange, sampled or not: see metrics.exchanges."""
+
+    def __call__(
+        self,
+        exchange: Exchange,
+        resource: Resource,
+        peer: Resource | None,
+        shared: AttributeSet,
+        route: Route | None,
+        method: str | None,
+        code: str,
+        error_type: str,
+        failed: bool,
+        /,
+    ) -> tuple[Counted, int, float]: ...
+
+
+class Counted(Protocol):
+    """A histogram, as far as it is known here."""
+
+    @property
+    def exemplars(self) -> dict[int, tuple[float, bytes, bytes, int]]: ...
+
 
 ResourceOf = Callable[[int, int, bytes], Resource]
 """(process id, time in source nanoseconds, raw endpoints) to who that was."""
@@ -35,46 +64,69 @@ class Builder:
         *,
         ledger: Ledger,
         ids: IdGenerator,
-        sample: Decide,
-        redactor: Redactor,
+        options: SpanOptions,
         resource_of: ResourceOf,
         correlator: Correlator,
-        named_headers: http.NamedHeaders = http.NO_HEADERS,
+        record: Record,
     ) -> None:
+        self._record = record
         self._ledger = ledger
         self._ids = ids
-        self._sample = sample
-        self._redactor = redactor
+        self._sample = options.sample
+        self._redactor = Redactor(options.secret_keys)
+        self._routes = Routes(options.route_patterns, learn=options.learn_routes, max_of_service=options.max_routes)
         self._resource_of = resource_of
         self._correlator = correlator
-        self._named_headers = named_headers
+        self._named_headers = options.named_headers()
         self._conversations: dict[bytes, http.Conversation] = {}
         self._calls: dict[bytes, rpc.Calls] = {}
         self.clock_offset_ns = 0
         """What makes Unix time of the source's time."""
 
     def build(self, exchange: Exchange, connection: Connection) -> Span | None:
-        """The span of an exchange; None (and counted) where it is sampled out."""
+        """The span of an exchange, which is counted; None (and counted as that) where it is sampled out."""
         request = exchange.request
         kind = _SERVER if exchange.serving else _CLIENT
         call = rpc.read(exchange, kind) if "content-type" in request.headers or request.unknown else None
-        name = http.span_name(request) if call is None else call.span_name
         parent = read_context(request.headers) if "traceparent" in request.headers else None
-        trace_id, span_id, parent_id = self._identify(exchange, connection, parent)
-        if not self._sample(trace_id, name, parent):
-            self._ledger.spans_lost[Lost.SAMPLED_OUT] += 1
-            return None
+        link = self._correlator.link(connection)
+        trace_id, span_id, parent_id = self._identify(exchange, link, parent)
+        resource = self._resource_of(exchange.pid, exchange.request_first_ns, connection.endpoints)
+        peer = None if link is None else self._peer(link, exchange)
+        route = None
         if call is None:
             status, error_type = http.status(exchange, kind)
-            attributes, shared = self._conversation(connection).describe(exchange, self._redactor, error_type)
+            conversation = self._conversation(connection)
+            tree = conversation.routes or self._routes_of(conversation, exchange, resource, peer)
+            response = exchange.response
+            route = tree.find(request.target, 0 if response is None else response.status)
+            name = http.span_name(request) if route is None else route.name(request.method)
+            attributes, shared = conversation.describe(exchange, self._redactor, error_type, route)
         else:
-            status = call.status
+            name = call.span_name
+            status, error_type = call.status, call.error_type
             attributes, shared = self._calls_of(connection).describe(exchange, call, self._redactor)
         offset_ns = self.clock_offset_ns
         # A response may be over while its request is still being sent.
         last_ns = exchange.response_last_ns
         if last_ns < exchange.request_last_ns:
             last_ns = exchange.request_last_ns
+        histogram, bucket, seconds = self._record(
+            exchange,
+            resource,
+            peer,
+            shared,
+            route,
+            None if call is None else call.method,
+            "" if call is None else call.code,
+            error_type,
+            status is _ERROR,
+        )
+        if not self._sample(trace_id, name, parent):
+            self._ledger.spans_lost[Lost.SAMPLED_OUT] += 1
+            return None
+        end_ns = last_ns + offset_ns
+        histogram.exemplars[bucket] = (seconds, trace_id, span_id, end_ns)
         self._ledger.spans += 1
         return Span(
             trace_id,
@@ -85,10 +137,10 @@ class Builder:
             name,
             kind,
             exchange.request_first_ns + offset_ns,
-            last_ns + offset_ns,
+            end_ns,
             attributes,
             status,
-            self._resource_of(exchange.pid, exchange.request_first_ns, connection.endpoints),
+            resource,
             shared,
         )
 
@@ -106,6 +158,17 @@ class Builder:
             self._conversations[connection.key] = conversation
         return conversation
 
+    def _routes_of(
+        self, conversation: http.Conversation, exchange: Exchange, resource: Resource, peer: Resource | None
+    ) -> Tree:
+        """The routes of the service that is asked, by its name where that is known: both ends then know the same."""
+        if exchange.serving or peer is not None:
+            service = service_of(resource if exchange.serving or peer is None else peer)
+        else:
+            service = conversation.asked(exchange.request)
+        tree = conversation.routes = self._routes.tree(service)
+        return tree
+
     def _calls_of(self, connection: Connection) -> rpc.Calls:
         calls = self._calls.get(connection.key)
         if calls is None:
@@ -114,13 +177,16 @@ class Builder:
             self._calls[connection.key] = calls
         return calls
 
-    def _identify(
-        self, exchange: Exchange, connection: Connection, parent: Context | None
-    ) -> tuple[bytes, bytes, bytes]:
+    def _peer(self, link: Link, exchange: Exchange) -> Resource | None:
+        """Who is at the other end, where anybody was seen to work at it."""
+        other = link.client if exchange.serving else link.server
+        pid = other.sent.pid or other.received.pid
+        return self._resource_of(pid, exchange.request_first_ns, other.endpoints) if pid else None
+
+    def _identify(self, exchange: Exchange, link: Link | None, parent: Context | None) -> tuple[bytes, bytes, bytes]:
         """Trace id, span id, parent id. What the request says of its parent wins; else the other end is the parent."""
         if parent is not None:
             return parent.trace_id, self._ids.span_id(), parent.span_id
-        link = self._correlator.link(connection)
         if link is None:
             return self._ids.trace_id(), self._ids.span_id(), _ROOT
         shared = link.ids_of(exchange.offset)

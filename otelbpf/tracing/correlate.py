@@ -33,12 +33,13 @@ class Ids(msgspec.Struct, frozen=True, gc=False):
 class Link:
     """Both ends of one connection."""
 
-    __slots__ = ("_ids", "_waiting", "client")
+    __slots__ = ("_ids", "_waiting", "client", "server")
 
-    def __init__(self, ids: IdGenerator, client: Connection) -> None:
+    def __init__(self, ids: IdGenerator, client: Connection, server: Connection) -> None:
         self._ids = ids
         self.client = client
         """The end that connected."""
+        self.server = server
         self._waiting: OrderedDict[int, Ids] = OrderedDict()
 
     def ids_of(self, offset: int) -> Ids:
@@ -75,8 +76,8 @@ class Correlator:
         if other is None:
             self._alone[numbers] = connection
         else:
-            client = connection if connection.flags & _CLIENT else other
-            self._links[connection.key] = self._links[other.key] = Link(self._ids, client)
+            client, server = (connection, other) if connection.flags & _CLIENT else (other, connection)
+            self._links[connection.key] = self._links[other.key] = Link(self._ids, client, server)
 
     def link(self, connection: Connection) -> Link | None:
         """The link of this connection, where its other end is known too and its requests are reported there."""

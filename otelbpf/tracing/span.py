@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from typing import Any
 
 import msgspec
 
@@ -35,12 +36,22 @@ class Resource(msgspec.Struct, frozen=True, eq=False):
     """What exporters made of it, by format: kept here, it goes when the process goes."""
 
 
+def service_of(resource: Resource) -> str:
+    """The name of a service, as `job` has it: behind its namespace, where it has one
+    (https://opentelemetry.io/docs/specs/otel/compatibility/prometheus_and_openmetrics/#resource-attributes-1)."""
+    found = dict(resource.attributes)
+    name, namespace = str(found["service.name"]), found.get("service.namespace")
+    return f"{namespace}/{name}" if namespace else name
+
+
 class AttributeSet(msgspec.Struct, frozen=True, eq=False):
     """Attributes that many spans have in common, as one object, so that they are encoded once."""
 
     attributes: tuple[tuple[str, AttributeValue], ...] = ()
     encoded: dict[str, bytes] = {}
     """What exporters made of it, by format: kept here, it goes when the connection goes."""
+    places: dict[Any, Any] = {}
+    """Where the metrics count what has these attributes, by who is at the ends; theirs alone."""
 
 
 NOTHING_SHARED = AttributeSet()

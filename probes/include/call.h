@@ -120,6 +120,10 @@ static inline struct socket_entry *account(struct call *call, struct work *work,
 		work->record.header.flags |= FLAG_SENT;
 	work->record.header.time_ns = call->time_ns;
 	work->record.endpoints = entry->endpoints;
+	work->record.waited_all = 0;
+	work->record.waited_us = 0;
+	if (direction == RECEIVED && entry->flags & FLAG_SERVER)
+		tell_wait(&work->record, sk, entry->base[RECEIVED] + (u32)begin, call->length, call->time_ns);
 	work->begin = begin;
 	work->length = call->length;
 	work->position = 0;

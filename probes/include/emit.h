@@ -55,7 +55,9 @@ static inline void emit_hole(u64 socket, struct socket_entry *entry, u32 directi
 	record->captured = 0;
 	__builtin_memset(record->tail, 0, sizeof(record->tail));
 	record->tail_length = 0;
+	record->waited_all = 0;
 	__builtin_memset(record->reserved, 0, sizeof(record->reserved));
+	record->waited_us = 0;
 	events.ringbuf_submit(record, DO_NOT_WAKE);
 }
 
@@ -103,6 +105,8 @@ static inline void note_numbers(u64 sk, struct socket_entry *entry, u8 state)
 	entry->error = read_u32(sk + OFFSET_SOCK_SK_ERR);
 	entry->retransmits = read_u32(sk + OFFSET_TCP_SOCK_TOTAL_RETRANS);
 	entry->smoothed_rtt_us = read_u32(sk + OFFSET_TCP_SOCK_SRTT_US) >> 3;
+	entry->buffer_limited_ms = tcp_limited_ms(sk, TCP_CHRONO_SNDBUF_LIMITED);
+	entry->window_limited_ms = tcp_limited_ms(sk, TCP_CHRONO_RWND_LIMITED);
 	entry->closed_ns = bpf_ktime_get_ns();
 }
 
@@ -131,6 +135,8 @@ static inline int emit_state(u64 socket, struct socket_entry *entry, u64 time_ns
 	record->error = entry->error;
 	record->retransmits = entry->retransmits;
 	record->smoothed_rtt_us = entry->smoothed_rtt_us;
+	record->buffer_limited_ms = entry->buffer_limited_ms;
+	record->window_limited_ms = entry->window_limited_ms;
 	record->first_sent = entry->flags & FLAG_JOINED ? 0 : entry->base[SENT];
 	record->first_received = entry->flags & FLAG_JOINED ? 0 : entry->base[RECEIVED];
 	record->old_state = old_state;

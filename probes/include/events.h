@@ -14,10 +14,11 @@ typedef uint64_t u64;
 typedef int32_t s32;
 #endif
 
-#define OTELBPF_ABI 3
+#define OTELBPF_ABI 4
 
 #define COMM_BYTES 16
 #define TAIL_BYTES 8
+#define ANSWER_BYTES 1024
 
 /* What a record tells. Numbers are never reused. Kinds from 32 on are made in user space and have no struct here. */
 enum record_kind {
@@ -25,6 +26,7 @@ enum record_kind {
 	RECORD_DATA = 2,	/* bytes were sent or received */
 	RECORD_PROCESS = 3,	/* a process was seen at a traced socket for the first time (or since its exec) */
 	RECORD_TLS = 4,	/* something about a TLS session: which socket carries it, its end */
+	RECORD_ANSWER = 5,	/* a name server answered */
 };
 
 /* Flags of a record; the upper byte holds what a data record could not copy and why (enum unseen). */
@@ -53,7 +55,7 @@ enum unseen {
 enum loss_reason {
 	LOSS_RING_FULL_DATA = 0,	/* bytes: true length of the data records that found no room */
 	LOSS_RING_FULL_STATE = 1,
-	LOSS_RING_FULL_PROCESS = 2,
+	LOSS_RING_FULL_PROCESS = 2,	/* records that say who somebody is: processes, answers of name servers */
 	LOSS_TABLE_FULL = 3,	/* bytes of sockets for which the socket table had no room */
 	LOSS_FILTERED = 4,	/* bytes of sockets the filters left out */
 	LOSS_MUTED = 5,	/* bytes of sockets user space asked not to see any more */
@@ -97,7 +99,10 @@ struct data_record {
 	u32 captured;
 	u8 tail[TAIL_BYTES];	/* the last tail_length bytes, where captured < length */
 	u8 tail_length;
-	u8 reserved[7];
+	u8 waited_all;	/* what waited_us says holds for all bytes of the call, otherwise for its first */
+	u8 reserved[2];
+	u32 waited_us;	/* received by an accepted socket: microseconds from when TCP had made the call's first byte readable
+			 * until the call was over, plus one; 0 not known. Only in the first record of a call */
 };
 
 /* States are the kernel's (include/net/tcp_states.h): 1 ESTABLISHED, 2 SYN_SENT, 3 SYN_RECV, 7 CLOSE, …
@@ -121,6 +126,8 @@ struct state_record {
 	u32 error;	/* sk_err: 111 ECONNREFUSED, 110 ETIMEDOUT, 104 ECONNRESET, 32 EPIPE; 0 none */
 	u32 retransmits;	/* tcp_sock.total_retrans */
 	u32 smoothed_rtt_us;
+	u32 buffer_limited_ms;	/* tcp_sock.chrono_stat: sending stood still because the send buffer was too small, and */
+	u32 window_limited_ms;	/* because the peer's receive window was; stalls that are over, to the kernel's tick */
 	u32 first_sent;	/* TCP sequence number of the first byte of each direction (both 0 while not known, or */
 	u32 first_received;	/* FLAG_JOINED): the other end of the connection holds them crosswise */
 	u8 old_state;
@@ -161,4 +168,10 @@ struct process_record {
 	u8 comm[COMM_BYTES];
 	u32 forked_from;	/* whose program it runs: its parent, where it was forked and has executed nothing since; or 0 */
 	u32 reserved;
+};
+
+/* Of a name server; only the first header.size bytes of the record are there. */
+struct answer_record {
+	struct record_header header;
+	u8 payload[ANSWER_BYTES];	/* the message, from its header on (RFC 1035 section 4.1) */
 };

@@ -22,6 +22,7 @@
 #define TCP_LISTEN 10
 #define TCP_CLOSING 11
 
+#define PF_EXITING 0x00000004
 #define PF_FORKNOEXEC 0x00000040
 
 /* The helpers bpf_probe_read_kernel and bpf_probe_read_user under names of our own: BCC looks up theirs in all the symbols
@@ -153,6 +154,22 @@ static inline u32 tcp_arrived_sequence(u64 sk)
 	return read_u32(sk + OFFSET_TCP_SOCK_RCV_NXT) - fin;
 }
 
+/* Behind the last byte that arrived in order, or the FIN. */
+static inline u32 tcp_raw_arrived_sequence(u64 sk)
+{
+	return read_u32(sk + OFFSET_TCP_SOCK_RCV_NXT);
+}
+
+/* enum tcp_chrono (include/linux/tcp.h), of which the first has no place in chrono_stat. */
+#define TCP_CHRONO_RWND_LIMITED 2
+#define TCP_CHRONO_SNDBUF_LIMITED 3
+
+/* For how long sending was limited by one of them, in milliseconds; the kernel counts ticks. */
+static inline u32 tcp_limited_ms(u64 sk, u32 chrono)
+{
+	return (u64)read_u32(sk + OFFSET_TCP_SOCK_CHRONO_STAT + 4 * (chrono - 1)) * TICK_US / 1000;
+}
+
 static inline u32 tcp_raw_copied_sequence(u64 sk)
 {
 	return read_u32(sk + OFFSET_TCP_SOCK_COPIED_SEQ);
@@ -181,6 +198,11 @@ static inline u32 task_forked_from(u64 task)
 	if (!(read_u32(task + OFFSET_TASK_STRUCT_FLAGS) & PF_FORKNOEXEC))
 		return 0;
 	return read_u32(read_u64(task + OFFSET_TASK_STRUCT_REAL_PARENT) + OFFSET_TASK_STRUCT_TGID);
+}
+
+static inline int task_is_ending(void)
+{
+	return read_u32((u64)bpf_get_current_task() + OFFSET_TASK_STRUCT_FLAGS) & PF_EXITING;
 }
 
 /* The folder of the task's cgroup v2. The helper that gives the ancestors' ids came late to tracing programs. */

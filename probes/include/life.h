@@ -1,6 +1,7 @@
 /* The life of a socket in the table: birth, first sight, end. */
 #pragma once
 
+#include "arrivals.h"
 #include "filter.h"
 
 /* Without the collector's pid the settings were not written yet, and nothing is traced. */
@@ -31,6 +32,8 @@ static inline struct socket_entry *join(u64 sk, u32 direction, u32 length, struc
 	entry.verdict = verdict_on_ends(&entry, to);
 	/* Two threads may meet here; the first one's entry stands. */
 	sockets.insert(&sk, &entry);
+	if (entry.flags & FLAG_SERVER && is_of_interest(&entry))
+		await_arrivals(sk);
 	return sockets.lookup(&sk);
 }
 

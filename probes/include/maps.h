@@ -4,11 +4,14 @@
 #include "control.h"
 #include "events.h"
 #include "socket.h"
+#include "waiting.h"
 #include "work.h"
 
 BPF_RINGBUF_OUTPUT(events, RING_PAGES);
 BPF_TABLE("hash", u64, struct socket_entry, sockets, MAX_SOCKETS);
 BPF_TABLE("hash", struct socket_key, struct socket_entry, untold, 16384);	/* ends for which the ring had no room */
+BPF_TABLE("hash", u64, struct arrivals, arrivals, MAX_SOCKETS);	/* of accepted sockets */
+BPF_TABLE("hash", u64, struct listener, listeners, 4096);
 BPF_TABLE("array", u32, struct settings, settings, 1);
 BPF_TABLE("array", u32, u32, exec_generation, 1);	/* grows when a process runs another program */
 BPF_TABLE("percpu_array", u32, struct loss, losses, LOSS_REASONS);

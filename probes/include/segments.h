@@ -73,6 +73,8 @@ static inline void flush(struct work *work, struct socket_entry *entry, int with
 	work->tail = 0;
 	work->reason = UNSEEN_NONE;
 	work->due = 0;
+	record->waited_all = 0;
+	record->waited_us = 0;
 	record->header.flags |= FLAG_CONTINUED;
 }
 

@@ -75,6 +75,8 @@ struct socket_entry {
 	u32 error;
 	u32 retransmits;
 	u32 smoothed_rtt_us;
+	u32 buffer_limited_ms;
+	u32 window_limited_ms;
 	u32 base[DIRECTIONS];	/* TCP sequence number at offset 0: with it, `end` alone says where a stream stands */
 	u32 budget[DIRECTIONS];	/* bytes still to be copied of the running message */
 	struct frames frames[DIRECTIONS];

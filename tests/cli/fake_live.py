@@ -24,6 +24,8 @@ class FakeLive:
     libraries = 1
     tls_refused = ""
     passed_over = ""
+    unwatched = ""
+    services = (100,)
     probes = ("inet_sock_set_state:on_state", "sock_send_length:on_send_length")
 
     def __init__(self, **settings: object) -> None:
@@ -33,6 +35,7 @@ class FakeLive:
             raise PrivilegeError("the kernel refuses to create BPF maps", "run as root")
         if self._wrong == "limited":
             self.passed_over = "this kernel has no kprobes"
+            self.unwatched = "the kernel refuses a kprobe on sock_def_readable"
         if self._wrong == "slow":
             time.sleep(30)
         told = {name: value for name, value in settings.items() if isinstance(value, str | int | tuple | list)}

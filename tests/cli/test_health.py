@@ -12,7 +12,7 @@ from tests.cli.command import otelbpf
 
 @pytest.fixture
 def server() -> Iterator[HealthServer]:
-    with HealthServer("0.0.0.0:0", metrics=lambda _: (b"", "text/plain")) as running:
+    with HealthServer("0.0.0.0:0", metrics=lambda _: ([], "text/plain")) as running:
         yield running
 
 

@@ -169,6 +169,7 @@ def test_filters_and_limits_reach_the_kernel() -> None:
         OTELBPF_CAPTURE_HEAD_LIMIT_BYTES="4KiB",
         OTELBPF_CAPTURE_RING_BYTES="1MiB",
         OTELBPF_CAPTURE_SOCKETS="2000",
+        OTELBPF_CAPTURE_SOCKET_WAITS="false",
     )
 
     told = next(line for line in result.stderr.splitlines() if line.startswith("settings "))
@@ -182,6 +183,7 @@ def test_filters_and_limits_reach_the_kernel() -> None:
         "ring_bytes": 1 << 20,
         "max_sockets": 2000,
         "tls": True,
+        "waits": False,
         "keep_privileges": True,
     }
 
@@ -192,13 +194,20 @@ def test_what_it_goes_on_without_is_told_before_it_is_ready(command: str, tmp_pa
 
     result = otelbpf(command, *arguments, "--duration", "10ms", module=FAKE_LIVE, FAKE_LIVE="limited")
 
-    _, fallback, limited, ready = result.stderr.splitlines()[:4]
+    _, fallback, unwatched, limited, ready = result.stderr.splitlines()[:5]
     assert {**json.loads(fallback), "timestamp": ""} == {
         "tier": "tracepoint",
         "because": "this kernel has no kprobes",
         "costs": "a sent record's time is that of the call's end",
         "event": "capture.fallback",
         "level": "info",
+        "timestamp": "",
+    }
+    assert {**json.loads(unwatched), "timestamp": ""} == {
+        "because": "the kernel refuses a kprobe on sock_def_readable",
+        "costs": "how long requests wait to be read, and how full accept queues are, is not told",
+        "event": "capture.limited",
+        "level": "warning",
         "timestamp": "",
     }
     assert {**json.loads(limited), "timestamp": ""} == {

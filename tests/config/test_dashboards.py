@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 import yaml
 
+from otelbpf.exporters.exposition import metric_name
 from otelbpf.exporters.prometheus import LedgerMetrics
-from otelbpf.telemetry.ledger import Ledger
 from tests.dashboards import FOLDER, dashboards, panels, queries
+from tests.fake_kernel import FakeKernel
 
 DASHBOARDS = dashboards()
 UNITS = {"Bps", "bytes", "cps", "percentunit", "reqps", "s", "short", "string"}
@@ -97,14 +98,16 @@ def test_links_lead_to_dashboards_that_are_there() -> None:
         assert set(re.findall(r"var-(\w+)=", link)) <= {one["name"] for one in target["templating"]["list"]}
 
 
-def test_the_collector_s_own_metrics_exist() -> None:
-    """Every otelbpf_ name that is asked for is one that /metrics has."""
-    ledger = Ledger()
-    served = {metric.name for metric in LedgerMetrics(ledger).collect()}
-    asked = {name for query in queries() for name in re.findall(r"\b(?:otelbpf|process)_\w+", query.text)}
-    known = served | {f"{name}_total" for name in served} | {f"{name}_info" for name in served}
-    assert asked - known == set()
-    assert len(asked) == 18
+def test_every_metric_exists() -> None:
+    """Every name that is asked for is one that /metrics has."""
+    kernel = FakeKernel()
+    measured = {metric_name(family) for family in kernel.pipeline.measures.snapshot()}
+    served = measured | {metric.name for metric in LedgerMetrics(kernel.ledger).collect()}
+    names = r"\b(?:otelbpf_(?!connection_(?:role|phase)\b)|process_|http_(?:server|client)_|rpc_server|traces_)\w+"
+    asked = {name for query in queries() for name in re.findall(names, query.text)}
+    parts = ("", "_total", "_info", "_bucket", "_sum", "_count")
+    assert asked - {name + part for name in served for part in parts} == set()
+    assert len(asked) == 49
 
 
 def test_the_provisioning_leads_here() -> None:

@@ -21,11 +21,13 @@ def claims() -> itertools.chain[str]:
         of_struct("state_record", HEADER, ENDPOINTS, ("", wire.STATE_FIELDS)),
         of_struct("tls_record", HEADER, ENDPOINTS, ("", wire.TLS_FIELDS)),
         of_struct("process_record", HEADER, ("", wire.PROCESS_FIELDS)),
+        of_struct("answer_record", HEADER, ("", (("payload", f"{wire.ANSWER_BYTES}s"),))),
         of_struct("loss", ("", (("events", "Q"), ("bytes", "Q")))),
         of_constants(
             OTELBPF_ABI=wire.ABI,
             COMM_BYTES=wire.COMM_BYTES,
             TAIL_BYTES=wire.TAIL_BYTES,
+            ANSWER_BYTES=wire.ANSWER_BYTES,
             LOSS_REASONS=len(wire.Loss),
         ),
         # Kinds from 32 on are made in user space and unknown to the probes.
@@ -50,6 +52,6 @@ def test_a_difference_would_be_seen(compiler: str) -> None:
 
 
 def test_python_reads_with_the_same_sizes() -> None:
-    sizes = {"HEADER": 40, "ENDPOINTS": 40, "DATA": 112, "STATE": 192, "TLS": 152, "PROCESS": 80}
+    sizes = {"HEADER": 40, "ENDPOINTS": 40, "DATA": 112, "STATE": 200, "TLS": 152, "PROCESS": 80}
 
     assert {name: getattr(wire, name).size for name in sizes} == sizes

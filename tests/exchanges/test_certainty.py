@@ -64,7 +64,7 @@ def test_what_a_joined_connection_begins_with_is_no_part_of_a_method(first: byte
     socket.receive(GET % 2).send(OK % 202)
     kernel.wait()
 
-    assert [span.name for span in kernel.spans()] == (["GET"] if rest == b"UT" else ["PUT", "GET"])
+    assert [span.name for span in kernel.spans()] == (["GET /{id}"] if rest == b"UT" else ["PUT /{id}", "GET /{id}"])
     balanced(kernel)
 
 

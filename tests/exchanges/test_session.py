@@ -39,7 +39,7 @@ def test_a_request_and_its_response_are_one_span_with_four_times() -> None:
     socket.send(OK[:30] % ()).send(OK[30:] % 1)
 
     (span,) = kernel.spans()
-    assert (span.name, span.kind, span.status) == ("POST", Kind.SERVER, Status.UNSET)
+    assert (span.name, span.kind, span.status) == ("POST /p", Kind.SERVER, Status.UNSET)
     assert span.start_ns == BOOT_NS + begin + 1000
     assert span.end_ns == BOOT_NS + begin + 4000
     assert attributes(span)["otelbpf.time_to_first_byte_ns"] == 2000

@@ -40,7 +40,7 @@ def test_a_stream_is_one_span_with_four_times_and_both_sizes() -> None:
 
     (span,) = kernel.spans()
     found = attributes(span)
-    assert (span.name, span.kind, span.status) == ("POST", Kind.SERVER, Status.UNSET)
+    assert (span.name, span.kind, span.status) == ("POST /a", Kind.SERVER, Status.UNSET)
     assert (span.start_ns, span.end_ns) == (BOOT_NS + begin + 1000, BOOT_NS + begin + 4000)
     assert found["otelbpf.time_to_first_byte_ns"] == 2000
     assert (found["http.request.body.size"], found["http.response.body.size"]) == (12, 7)

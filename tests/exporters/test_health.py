@@ -14,8 +14,8 @@ from otelbpf.exporters import health
 from otelbpf.exporters.health import HealthServer
 
 
-def _metrics(accept: str) -> tuple[bytes, str]:
-    return f"accept={accept}\n".encode(), "text/plain; version=0.0.4"
+def _metrics(accept: str) -> tuple[list[bytes], str]:
+    return [b"accept=", b"", f"{accept}\n".encode()], "text/plain; version=0.0.4"
 
 
 @pytest.fixture
@@ -57,6 +57,19 @@ def test_readiness_follows_the_collector(server: HealthServer) -> None:
 def test_metrics_are_asked_for_with_the_accept_header(server: HealthServer) -> None:
     assert _get(server, "/metrics", Accept="a/b") == (200, "accept=a/b\n")
     assert _get(server, "/metrics?name[]=up") == (200, "accept=\n")
+
+
+def test_metrics_come_in_pieces_as_the_version_has_them(server: HealthServer) -> None:
+    """Chunked, or until the connection ends; HEAD has none."""
+    head, _, body = _raw(server, b"GET /metrics HTTP/1.1\r\nHost: a\r\nAccept: x\r\n\r\n").partition(b"\r\n\r\n")
+    assert b"\r\nTransfer-Encoding: chunked\r\n" in head
+    assert body == b"7\r\naccept=\r\n2\r\nx\n\r\n0\r\n\r\n"
+
+    head, _, body = _raw(server, b"GET /metrics HTTP/1.0\r\nAccept: x\r\n\r\n").partition(b"\r\n\r\n")
+    assert b"Transfer-Encoding" not in head
+    assert body == b"accept=x\n"
+
+    assert _raw(server, b"HEAD /metrics HTTP/1.1\r\nHost: a\r\n\r\n").partition(b"\r\n\r\n")[2] == b""
 
 
 def test_head_tells_the_length_and_sends_no_body(server: HealthServer) -> None:
@@ -111,7 +124,7 @@ def test_clients_that_say_nothing_hold_nobody_up(server: HealthServer, monkeypat
 
 def test_a_client_that_reads_nothing_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(health, "_DEADLINE_SECONDS", 0.3)
-    with HealthServer("127.0.0.1:0", metrics=lambda accept: (b"x" * (32 << 20), "text/plain")) as server:
+    with HealthServer("127.0.0.1:0", metrics=lambda accept: ([b"x" * (1 << 20)] * 32, "text/plain")) as server:
         host, port = server.address.split(":")
         with socket.create_connection((host, int(port)), timeout=5) as client:
             client.sendall(b"GET /metrics HTTP/1.1\r\n\r\n")

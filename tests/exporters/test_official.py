@@ -12,6 +12,7 @@ from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExport
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter as HttpExporter
 
 from otelbpf.exporters.official import GrpcCarrier, HttpCarrier, TlsFiles
+from otelbpf.exporters.otlp import TRACES
 
 CHANGED = "opentelemetry-exporter-otlp changed beneath exporters/official.py: "
 
@@ -52,7 +53,7 @@ def test_the_given_environment_holds_and_the_process_s_own_is_untouched(monkeypa
     }
 
     http = HttpCarrier(given, content_type="application/x-protobuf")
-    grpc = GrpcCarrier(given, compression="none", tls=TlsFiles())
+    grpc = GrpcCarrier(given, compression="none", tls=TlsFiles(), method=TRACES)
 
     assert http._exporter._endpoint == "http://given:4318/v1/traces"
     assert (grpc._exporter._endpoint, grpc._exporter._headers) == ("given:4318", ())

@@ -6,7 +6,7 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
-from otelbpf.exporters.prometheus import registry_of, render
+from otelbpf.exporters.prometheus import MetricsPage
 from otelbpf.telemetry.ledger import ExportAccount, Ledger, Lost, Unseen
 
 
@@ -62,9 +62,14 @@ OF_THE_PROCESS = {
 }
 
 
+def _read(ledger: Ledger, accept: str = "") -> tuple[bytes, str]:
+    pieces, content_type = MetricsPage(ledger).render(accept)
+    return b"".join(pieces), content_type
+
+
 @pytest.mark.parametrize("accept", ["", "application/openmetrics-text; version=1.0.0"])
 def test_every_counter_once_in_both_formats(accept: str) -> None:
-    body, content_type = render(registry_of(_ledger()), accept)
+    body, content_type = _read(_ledger(), accept)
     families = list((parse_openmetrics if "openmetrics" in content_type else parse_text)(body.decode()))
     samples = [
         ("{}{{{}}}".format(s.name, ",".join(f'{k}="{v}"' for k, v in sorted(s.labels.items()))), s.value)
@@ -79,7 +84,7 @@ def test_every_counter_once_in_both_formats(accept: str) -> None:
 
 
 def test_an_empty_ledger_has_its_plain_counters_at_zero() -> None:
-    body, _ = render(registry_of(Ledger()), "")
+    body, _ = _read(Ledger())
 
     assert b"\notelbpf_requests_total 0.0\n" in body
     assert b"\notelbpf_bytes_difference 0.0\n" in body
@@ -100,13 +105,13 @@ def test_an_empty_ledger_has_its_plain_counters_at_zero() -> None:
     ],
 )
 def test_the_format_follows_the_accept_header_and_repeats_nothing_of_it(accept: str, content_type: str) -> None:
-    _, given = render(registry_of(Ledger()), accept)
+    _, given = _read(Ledger(), accept)
 
     assert given.removesuffix("; escaping=underscores") == content_type
 
 
 def test_what_the_process_costs_is_told() -> None:
-    body, _ = render(registry_of(Ledger()), "")
+    body, _ = _read(Ledger())
     values = {s.name: s.value for family in parse_text(body.decode()) for s in family.samples}
 
     assert 1e6 < values["otelbpf_process_anonymous_memory_bytes"] <= values["process_resident_memory_bytes"]

@@ -48,6 +48,21 @@ def test_a_process_acts_before_it_is_met(directory: Directory[Resource]) -> None
     assert name_of(directory, 7, 1) == "orders"
 
 
+def test_who_ends_at_once_is_who_was_known_before(directory: Directory[Resource]) -> None:
+    """Of whom nothing can be read any more; but not another program, nor the next process of that number."""
+    known = Identity(pid=7, started_ns=10_000_000, time_ns=100, comm="orders", executable="/bin/orders")
+    directory.add(known)
+    first = directory.resource_of(7, 100, NOWHERE)
+    directory.see(ProcessSeen(200, 7, 14_000_000, 0, "orders"))
+    directory.add(Identity(pid=7, started_ns=14_000_000, time_ns=200, comm="orders"))
+    assert directory.resource_of(7, 300, NOWHERE) is first
+
+    directory.add(Identity(pid=7, started_ns=14_000_000, time_ns=400, comm="billing"))
+    directory.add(Identity(pid=7, started_ns=10_000_000_000, time_ns=500, comm="orders"))
+    assert [name_of(directory, 7, time_ns) for time_ns in (300, 400, 500)] == ["orders", "billing", "orders"]
+    assert directory.resource_of(7, 500, NOWHERE) is not first
+
+
 def test_exec_and_the_next_of_its_number(directory: Directory[Resource]) -> None:
     """From its time on each identity holds; late records find the one before."""
     directory.add(identity(7, "sh", 100))

@@ -85,3 +85,10 @@ def test_a_tracefs_that_may_not_be_read_is_a_lack_of_rights(monkeypatch: pytest.
         kprobes.require()
     assert str(caught.value) == "/sys/kernel/tracing may not be read; run as root, or with CAP_DAC_READ_SEARCH"
     assert kprobes.remove_abandoned() == []
+
+
+def test_a_tracepoint_is_there_or_not(tmp_path: Path) -> None:
+    (tmp_path / "events" / "sock" / "sk_data_ready").mkdir(parents=True)
+
+    assert kprobes.has_tracepoint("sock", "sk_data_ready", folder=tmp_path)
+    assert not kprobes.has_tracepoint("sock", "sock_send_length", folder=tmp_path)

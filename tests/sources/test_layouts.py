@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from otelbpf.events import wire
-from otelbpf.sources import control, sockets
+from otelbpf.sources import control, queues, sockets
 from tests.layouts import COMPILERS, Fields, compile_with, of_constants, of_struct
 
 # An array of two in C is two fields here: RECEIVED is 0, SENT is 1.
@@ -34,6 +34,11 @@ def test_the_table_of_sockets(compiler: str) -> None:
 
 
 @pytest.mark.parametrize("compiler", COMPILERS)
+def test_the_table_of_listeners(compiler: str) -> None:
+    assert compile_with(compiler, "waiting.h", of_struct("listener", ("", queues.LISTENER_FIELDS))) == ""
+
+
+@pytest.mark.parametrize("compiler", COMPILERS)
 def test_settings_and_commands(compiler: str) -> None:
     claims = itertools.chain(
         of_struct("settings", ("", control.SETTINGS_FIELDS)),
@@ -48,5 +53,5 @@ def test_an_entry_is_read_field_by_field() -> None:
     names = [name for name, _ in sockets.ENTRY_FIELDS]
 
     assert names == [field.name for field in msgspec.structs.fields(sockets.SocketEntry)]
-    assert sockets.ENTRY.size == 232
+    assert sockets.ENTRY.size == 240
     assert wire.ENDPOINTS.size == 40

@@ -1,4 +1,4 @@
-"""Counting services from a /proc of files and links."""
+"""Finding services from a /proc of files and links."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 import socket
 from pathlib import Path
 
-from otelbpf.sources.listeners import count_services
+from otelbpf.sources.listeners import find_services
 
 HEAD = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n"
 
@@ -34,7 +34,7 @@ def test_a_master_and_its_workers_are_one_service(tmp_path: Path) -> None:
     for pid, sockets in ((100, (11, 12)), (101, (11, 12)), (102, (12,))):
         _process(tmp_path, pid, namespace=1, sockets=sockets, tcp=table)
 
-    assert count_services(tmp_path) == 1
+    assert find_services(tmp_path) == [100]
 
 
 def test_both_families_and_every_namespace_count_and_only_listeners(tmp_path: Path) -> None:
@@ -45,22 +45,22 @@ def test_both_families_and_every_namespace_count_and_only_listeners(tmp_path: Pa
     _process(tmp_path, 103, namespace=2, sockets=(13,), tcp=_row(13))
     (tmp_path / "self").mkdir()
 
-    assert count_services(tmp_path) == 3
+    assert len(find_services(tmp_path)) == 3
 
 
 def test_what_cannot_be_read_is_passed_over(tmp_path: Path) -> None:
     _process(tmp_path, 100, namespace=1, sockets=(11,), tcp="torn line\n" + _row(11) + _row(12))
     (tmp_path / "101").mkdir()
 
-    assert count_services(tmp_path) == 1
-    assert count_services(tmp_path / "nowhere") == 0
+    assert len(find_services(tmp_path)) == 1
+    assert len(find_services(tmp_path / "nowhere")) == 0
 
 
 def test_this_very_process_counts_while_it_listens(tmp_path: Path) -> None:
     (tmp_path / str(os.getpid())).symlink_to("/proc/self")
 
-    assert count_services(tmp_path) == 0
+    assert len(find_services(tmp_path)) == 0
     with socket.create_server(("127.0.0.1", 0)):
-        assert count_services(tmp_path) == 1
-        assert count_services(tmp_path, but=os.getpid()) == 0
-    assert count_services(tmp_path) == 0
+        assert len(find_services(tmp_path)) == 1
+        assert len(find_services(tmp_path, but=os.getpid())) == 0
+    assert len(find_services(tmp_path)) == 0

@@ -15,12 +15,10 @@ from functools import lru_cache
 from otelbpf.connections.address import Endpoints
 from otelbpf.exchanges.exchange import Exchange
 from otelbpf.protocols.base import Message, StreamMessage
+from otelbpf.tracing.conventions.target import METHODS, OTHER_METHOD, path_and_query
 from otelbpf.tracing.redact import Redactor
+from otelbpf.tracing.routes import Route, Tree
 from otelbpf.tracing.span import NOTHING_SHARED, AttributeSet, AttributeValue, Kind, Status
-
-METHODS = frozenset(("CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRACE"))
-"""http.request.method knows these (RFC 9110 section 9.3, RFC 5789); any other is _OTHER."""
-OTHER_METHOD = "_OTHER"
 
 _SHAPING_HEADERS = ("host", "user-agent", "forwarded", "x-forwarded-for", "x-forwarded-proto")
 """Those that shared attributes are made from."""
@@ -50,7 +48,7 @@ _LONGEST_KEPT = 256
 
 
 def span_name(request: Message) -> str:
-    """`{method}`: a low-cardinality target (http.route) is not known from the bytes; HTTP for unknown methods."""
+    """`{method}`, where no route is known; HTTP for unknown methods."""
     return request.method if request.method in METHODS else "HTTP"
 
 
@@ -92,13 +90,26 @@ NO_HEADERS = NamedHeaders()
 class Conversation:
     """The attributes of one connection's exchanges."""
 
-    __slots__ = ("_base", "_headers", "_method", "_named", "_secured", "_shaping", "_shared", "_version", "endpoints")
+    __slots__ = (
+        "_base",
+        "_headers",
+        "_method",
+        "_named",
+        "_secured",
+        "_shaping",
+        "_shared",
+        "_version",
+        "endpoints",
+        "routes",
+    )
 
     def __init__(
         self, endpoints: Endpoints, named: NamedHeaders = NO_HEADERS, *, secured: tuple[Attribute, ...] = ()
     ) -> None:
         """`secured`: what is told of TLS, where the messages went through it."""
         self.endpoints = endpoints
+        self.routes: Tree | None = None
+        """Those of the service that is asked."""
         self._secured = secured
         self._named = named
         # What the last request of origin-form led to, and what it was.
@@ -109,7 +120,7 @@ class Conversation:
         self._shared = NOTHING_SHARED
 
     def describe(
-        self, exchange: Exchange, redactor: Redactor, error_type: str
+        self, exchange: Exchange, redactor: Redactor, error_type: str, route: Route | None = None
     ) -> tuple[tuple[tuple[str, AttributeValue], ...], AttributeSet]:
         """The attributes of an exchange's own and those it shares with others of the connection."""
         request, response = exchange.request, exchange.response
@@ -125,6 +136,8 @@ class Conversation:
         else:
             shared, base = self._share(exchange)
         found = _served(target, redactor) if exchange.serving else _asked(target, base, redactor)
+        if route is not None:
+            found.append(route.server if exchange.serving else route.client)
         if request.body_size >= 0:
             found.append(("http.request.body.size", request.body_size))
         if response is not None:
@@ -142,6 +155,13 @@ class Conversation:
             if response is not None:
                 found += self._named.of_response(response, redactor)
         return tuple(found), shared
+
+    def asked(self, request: Message) -> str:
+        """Whom a client asks: the host by its name, otherwise by its address."""
+        _, host, port = authority_of(request, "")
+        if not host or len(host) > _LONGEST_KEPT:
+            host, port = self.endpoints.remote_address, self.endpoints.remote_port
+        return f"{host}:{port}"
 
     def _renew(self, exchange: Exchange) -> None:
         """Share anew where something differs that the shared attributes are made of. An instrumented client's headers
@@ -278,24 +298,6 @@ def _asked(target: str, base: str, redactor: Redactor) -> Attributes:
     else:
         return []
     return [("url.full", redactor.url(full))]
-
-
-def path_and_query(target: str) -> tuple[str, str]:
-    """url.path and url.query of a target; both empty for authority-form."""
-    if not target.startswith("/"):
-        if "://" in target:
-            _, _, rest = target.partition("://")
-            slash = rest.find("/")
-            question = rest.find("?")
-            if slash < 0 or 0 <= question < slash:
-                return "/", rest[question + 1 :] if question >= 0 else ""
-            target = rest[slash:]
-        elif target != "*":
-            return "", ""
-    path, _, query = target.partition("?")
-    if "#" in target:
-        return path.partition("#")[0], query.partition("#")[0]
-    return path, query
 
 
 def authority_of(request: Message, scheme: str) -> tuple[str, str, int]:

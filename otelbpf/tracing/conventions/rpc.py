@@ -29,8 +29,8 @@ from otelbpf.tracing.conventions.http import (
     lacks,
     lacks_something,
     named,
-    path_and_query,
 )
+from otelbpf.tracing.conventions.target import path_and_query
 from otelbpf.tracing.redact import Redactor
 from otelbpf.tracing.span import NOTHING_SHARED, AttributeSet, AttributeValue, Kind, Status
 
