@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from integration.harness import balance, expect, servers, truth
+from integration.harness import balance, envoy, expect, proxied, servers, truth
 from integration.harness.clients import ask
 from integration.harness.collector import Collector
 from integration.harness.keep_alive import KeepAlive
@@ -182,6 +182,28 @@ def test_tls_that_cannot_be_read_is_named(tier: str, folder: Path, run: str) -> 
     lines = [line for line in collector.stderr().splitlines() if "tls.not_read" in line]
     assert len(lines) == 1
     assert str(asked.pid) in lines[0]
+    sheet = balance.parse(collector.stderr())
+    sheet.assert_balanced()
+    assert sheet.lists["connections"]["tls_not_read"] > 0
+
+
+def test_a_proxy_that_cannot_be_read_is_named(tier: str, folder: Path, run: str) -> None:
+    """Envoy has a TLS library within, and no symbols of it: what asks it is told, and what it passes on."""
+    upstream = servers.start("hypercorn", folder)
+    front = envoy.start(folder, upstream, identity=certificate(folder))
+    hops = (front.port, upstream.port)
+    with Collector(folder, tls=True, tier=tier, ports=hops) as collector, upstream, front:
+        base = base_url("v4", front.port, scheme="https")
+        plan = expect.file_plan(run, base, 19, agent="httpx", kinds=("proxy",))
+        trust = certificate(folder).trust
+        asked = ask("httpx-http2", [replace(one, version="2") for one in plan], folder, environment=trust)
+        expected = proxied.spans_expected(
+            asked, front, upstream, names_client=False, schemes=("https", "https"), onward_version="2"
+        )
+    seen = [one for one in expected if one.kind == "CLIENT" or one.service != front.service]
+    proxied.assert_equal(seen, collector.spans(), hops)
+    (line,) = [line for line in collector.stderr().splitlines() if "tls.not_read" in line]
+    assert "envoy" in line
     sheet = balance.parse(collector.stderr())
     sheet.assert_balanced()
     assert sheet.lists["connections"]["tls_not_read"] > 0
