@@ -26,7 +26,7 @@ from otelbpf.tls.encryption import Encryption
 from otelbpf.tls.ends import CipherEnd, PlainEnd
 from otelbpf.tls.unread import Unread
 from otelbpf.tracing.builder import Builder
-from otelbpf.tracing.conventions.http import NO_HEADERS, NamedHeaders
+from otelbpf.tracing.conventions.http import METHODS, named_headers
 from otelbpf.tracing.correlate import Correlator
 from otelbpf.tracing.ids import IdGenerator
 from otelbpf.tracing.redact import SECRET_KEYS, Redactor
@@ -37,7 +37,6 @@ Emit = Callable[[Sequence[Span]], None]
 """Takes spans that are done; must not block and must not fail."""
 EARLY_WAIT_NS = 50_000_000
 """How long a server's bytes may wait for the request that they answer (see exchanges.session)."""
-
 
 # An IntFlag member's operators are calls into Python.
 _SENT = int(Flag.SENT)
@@ -60,6 +59,7 @@ class Pipeline:
         secret_keys: Iterable[str] = SECRET_KEYS,
         request_headers: Iterable[str] = (),
         response_headers: Iterable[str] = (),
+        known_methods: Iterable[str] = METHODS,
         resource_extra: Sequence[tuple[str, str]] = (),
         traced: Callable[[Identity], bool] | None = None,
         unread: Callable[[Identity], None] | None = None,
@@ -75,9 +75,8 @@ class Pipeline:
         self._max_open = max_open_exchanges
         self._head_limit = head_limit
         self._traced = traced
-        named = bool(request_headers or response_headers)
-        named_headers = NamedHeaders(request_headers, response_headers) if named else NO_HEADERS
-        self._wanted = named_headers.wanted
+        named = named_headers(request_headers, response_headers)
+        self._wanted = named.wanted
         self._directory = Directory(Resource, extra=resource_extra)
         self._correlator = Correlator(ids, reported=self._is_reported, filtered=traced is not None)
         self.measures = Measures(self._directory.resource_of, wanted=self._is_traced, max_connections=max_connections)
@@ -89,7 +88,8 @@ class Pipeline:
             resource_of=self._directory.resource_of,
             correlator=self._correlator,
             record=self.measures.exchanges.record,
-            named_headers=named_headers,
+            named_headers=named,
+            methods=known_methods,
         )
         self._tls = Encryption(
             ledger=ledger,

@@ -77,6 +77,7 @@ def trace(
         secret_keys=settings.redaction.query_keys,
         request_headers=settings.redaction.request_headers,
         response_headers=settings.redaction.response_headers,
+        known_methods=settings.conventions.known_methods,
         resource_extra=tuple(settings.resource.attributes.items()),
         traced=matcher(settings.filters.executables),
         unread=_name_unread if settings.capture.tls else None,

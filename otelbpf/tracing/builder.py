@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from otelbpf.connections.address import parse_endpoints
@@ -68,7 +68,9 @@ class Builder:
         correlator: Correlator,
         record: Record,
         named_headers: http.NamedHeaders = http.NO_HEADERS,
+        methods: Iterable[str] = http.METHODS,
     ) -> None:
+        """`methods`: those that are told by their names."""
         self._record = record
         self._ledger = ledger
         self._ids = ids
@@ -77,6 +79,7 @@ class Builder:
         self._resource_of = resource_of
         self._correlator = correlator
         self._named_headers = named_headers
+        self._methods = frozenset(methods)
         self._conversations: dict[bytes, http.Conversation] = {}
         self._calls: dict[bytes, rpc.Calls] = {}
         self.clock_offset_ns = 0
@@ -87,7 +90,7 @@ class Builder:
         request = exchange.request
         kind = _SERVER if exchange.serving else _CLIENT
         call = rpc.read(exchange, kind) if "content-type" in request.headers or request.unknown else None
-        name = http.span_name(request) if call is None else call.span_name
+        name = http.span_name(request, self._methods) if call is None else call.span_name
         parent = read_context(request.headers) if "traceparent" in request.headers else None
         link = self._correlator.link(connection)
         trace_id, span_id, parent_id = self._identify(exchange, link, parent)
@@ -145,7 +148,9 @@ class Builder:
         conversation = self._conversations.get(connection.key)
         if conversation is None:
             ends = parse_endpoints(connection.endpoints)
-            conversation = http.Conversation(ends, self._named_headers, secured=describe(connection))
+            conversation = http.Conversation(
+                ends, self._named_headers, secured=describe(connection), methods=self._methods
+            )
             self._conversations[connection.key] = conversation
         return conversation
 
