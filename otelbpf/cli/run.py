@@ -69,11 +69,14 @@ def run(config_file: str | None, **options: Any) -> None:
                 health.draining()
             source.stop()
 
+        def begin() -> None:
+            # Not before it reads: who works at a socket and ends at once is named only by a reader that is awake.
+            if health:
+                health.ready()
+            tell_limits(source)
+            click.echo(ready_line(source, listen=health.address if health else "off"), err=True)
+
         signals.stops(stop)
-        if health:
-            health.ready()
-        tell_limits(source)
-        click.echo(ready_line(source, listen=health.address if health else "off"), err=True)
         seconds = settings.capture.duration_seconds
         trace(
             source,
@@ -82,6 +85,7 @@ def run(config_file: str | None, **options: Any) -> None:
             exporters=exporters,
             stop=stop,
             publish=partial(_publish, loaded, registry),
+            begin=begin,
             duration_seconds=seconds,
         )
 

@@ -63,11 +63,13 @@ def trace(
     exporters: Sequence[Exporter],
     stop: Callable[[], object],
     publish: Callable[[Measures], Callable[[float], object]] = lambda measures: lambda seconds: None,
+    begin: Callable[[], object] = lambda: None,
     duration_seconds: float = 0.0,
 ) -> None:
     """Everything from the source's records to the printed balance sheet. `publish` is told of what is measured on the
-    way, and gives what is to be done at the end, within so many seconds. An error of the source is raised after what
-    it delivered before is exported and accounted for."""
+    way, and gives what is to be done at the end, within so many seconds; `begin` is called when the next thing done is
+    to read the first record. An error of the source is raised after what it delivered before is exported and accounted
+    for."""
     pipeline = Pipeline(
         ledger=ledger,
         emit=_emit_to(exporters),
@@ -89,6 +91,7 @@ def trace(
     gc.freeze()
     gc.set_threshold(50_000, 25, 50)
     try:
+        begin()
         collect(source, take=pipeline.feed, stop=stop, duration_seconds=duration_seconds)
     finally:
         pipeline.finish()
