@@ -18,7 +18,9 @@ _HANDSHAKE, _APPLICATION = 22, 23
 _TYPES: Final = (20, 21, 22, 23)
 _CLIENT_HELLO, _SERVER_HELLO = 1, 2
 _LONGEST: Final = 16_384 + 2048  # RFC 5246 section 6.2.3
-_SERVER_NAME, _ALPN, _SUPPORTED_VERSIONS = 0, 16, 43
+_SERVER_NAME, _ALPN, _PRE_SHARED_KEY, _SUPPORTED_VERSIONS = 0, 16, 41, 43
+_ASKS_AGAIN: Final = bytes.fromhex("cf21ad74e59a6111be1d8c021e65b891c2a211167abb8c5e079e09e2c8a8339c")
+"""The random of a HelloRetryRequest (RFC 8446 section 4.1.3), which is none yet."""
 _VERSIONS: Final = {0x0300: "3", 0x0301: "1", 0x0302: "1.1", 0x0303: "1.2", 0x0304: "1.3"}
 _DEFECTS: Final = (dpkt.Error, struct.error, IndexError, ValueError)
 
@@ -35,6 +37,8 @@ class Negotiated(msgspec.Struct, frozen=True):
     """That the client asked for."""
     protocol: str = ""
     """tls.next_protocol, by ALPN. TLS 1.3 says it only encrypted; then it is known where the client left no choice."""
+    resumed: bool | None = None
+    """tls.resumed; None where it was not seen."""
 
 
 def application_lengths(data: bytes) -> list[int]:
@@ -54,13 +58,15 @@ def application_lengths(data: bytes) -> list[int]:
 class Handshake:
     """Reads the two hellos of one connection."""
 
-    __slots__ = ("_bytes", "_offered", "_over", "_server_name", "negotiated")
+    __slots__ = ("_bytes", "_offered", "_over", "_server_name", "_session", "negotiated")
 
     def __init__(self) -> None:
         self._bytes = {True: b"", False: b""}  # by whether it was sent by this end
         self._over = {True: False, False: False}
         self._server_name = ""
         self._offered: list[str] = []
+        self._session: bytes | None = None
+        """What the client called the session it would resume; it may be any word."""
         self.negotiated = Negotiated()
 
     @property
@@ -95,6 +101,7 @@ class Handshake:
         extensions = dict(getattr(hello, "extensions", ()))
         self._offered = _protocols(extensions.get(_ALPN, b""))
         self._server_name = _host(extensions.get(_SERVER_NAME, b""))
+        self._session = hello.session_id
         self.negotiated = msgspec.structs.replace(self.negotiated, server_name=self._server_name)
 
     def _server(self, hello: dpkt.ssl.TLSServerHello) -> None:
@@ -111,7 +118,17 @@ class Handshake:
             cipher=str(hello.ciphersuite.name),
             server_name=self._server_name,
             protocol=told[0].lower() if told else "",
+            resumed=self._is_resumed(hello, extensions, version),
         )
+
+    def _is_resumed(self, hello: dpkt.ssl.TLSServerHello, extensions: dict[int, bytes], version: int) -> bool | None:
+        """The server says so by a key that both have (RFC 8446 section 2.2), before TLS 1.3 by calling the session as
+        the client did (RFC 5246 section 7.4.1.3, RFC 5077 section 3.4)."""
+        if self._session is None or hello.random == _ASKS_AGAIN:
+            return None
+        if version >= 0x0304:
+            return _PRE_SHARED_KEY in extensions
+        return bool(hello.session_id) and hello.session_id == self._session
 
 
 def _first_message(data: bytes) -> bytes | None:

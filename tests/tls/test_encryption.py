@@ -61,6 +61,7 @@ def test_a_client_and_a_server_that_their_own_calls_tell() -> None:
     assert attributes(asked) == {
         "http.request.method": "GET",
         "url.full": "https://site.example/a",
+        "tls.resumed": False,
         "url.template": "/a",
         "url.scheme": "https",
         "server.address": "site.example",

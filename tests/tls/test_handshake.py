@@ -47,7 +47,12 @@ def test_version_cipher_names(version: ssl.TLSVersion, ciphers: str, expected: N
     cipher = handshake.negotiated.cipher.replace("ECDSA", "RSA")  # as the certificate's key has it
     assert (handshake.negotiated, cipher) == (
         Negotiated(
-            expected.name, expected.version, handshake.negotiated.cipher, expected.server_name, expected.protocol
+            expected.name,
+            expected.version,
+            handshake.negotiated.cipher,
+            expected.server_name,
+            expected.protocol,
+            resumed=False,
         ),
         expected.cipher,
     )

@@ -23,4 +23,5 @@ def describe(connection: Connection) -> tuple[tuple[str, AttributeValue], ...]:
         ("tls.client.server_name", negotiated.server_name),
         ("tls.next_protocol", negotiated.protocol),
     )
-    return (("otelbpf.tls.evidence", end.evidence.value), *(pair for pair in told if pair[1]))
+    resumed = () if negotiated.resumed is None else (("tls.resumed", negotiated.resumed),)
+    return (("otelbpf.tls.evidence", end.evidence.value), *(pair for pair in told if pair[1]), *resumed)
