@@ -196,7 +196,7 @@ def kept_alive_in_1_0(talk: Talk) -> None:
 def any_method(talk: Talk) -> None:
     """A method is any token; one the conventions do not know is _OTHER and told in http.request.method_original."""
     client, server = talk.connect()
-    for method in ("TRACE", "PATCH", "PROPFIND", "BREW", "M-SEARCH", "get", "!#$%&'*+.^_`|~9"):
+    for method in ("TRACE", "PATCH", "QUERY", "PROPFIND", "BREW", "M-SEARCH", "get", "!#$%&'*+.^_`|~9"):
         pass_on(talk.request(f"/{len(talk.expected)}", method=method), client, server)
         pass_on(response(200, b"y"), server, client)
         talk.expect(f"/{len(talk.expected)}", method=method, response_size=1)
@@ -398,11 +398,15 @@ def named_host(talk: Talk) -> None:
 
 @case
 def forwarded(talk: Talk) -> None:
-    """Behind a proxy the client is the one it forwards for, and the scheme the one it was asked with."""
+    """Behind a proxy the client is the one it forwards for, the host and the scheme those it was asked with."""
     client, server = talk.connect()
     pass_on(talk.request("/a", X_Forwarded_For="192.0.2.7, 10.0.0.1", X_Forwarded_Proto="https"), client, server)
     pass_on(response(200), server, client)
     talk.expect("/a", server__client_address="192.0.2.7", server__scheme="https")
+    pass_on(talk.request("/b", Forwarded='for="192.0.2.8:99";host=shop.example;proto=https'), client, server)
+    pass_on(response(200), server, client)
+    of_server = {"client_address": "192.0.2.8", "scheme": "https", "server_address": "shop.example", "server_port": 443}
+    talk.expect("/b", **{f"server__{name}": value for name, value in of_server.items()})
 
 
 @case

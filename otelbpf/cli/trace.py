@@ -105,6 +105,7 @@ def _options(settings: Settings) -> SpanOptions:
         secret_keys=settings.redaction.query_keys,
         request_headers=settings.redaction.request_headers,
         response_headers=settings.redaction.response_headers,
+        known_methods=settings.conventions.known_methods,
         route_patterns=settings.routes.patterns,
         learn_routes=settings.routes.learn,
         max_routes=settings.routes.max_of_service,

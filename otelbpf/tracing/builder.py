@@ -78,6 +78,7 @@ class Builder:
         self._resource_of = resource_of
         self._correlator = correlator
         self._named_headers = options.named_headers()
+        self._methods = frozenset(options.known_methods)
         self._conversations: dict[bytes, http.Conversation] = {}
         self._calls: dict[bytes, rpc.Calls] = {}
         self.clock_offset_ns = 0
@@ -100,7 +101,9 @@ class Builder:
             tree = conversation.routes or self._routes_of(conversation, exchange, resource, peer)
             response = exchange.response
             route = tree.find(request.target, 0 if response is None else response.status)
-            name = http.span_name(request) if route is None else route.name(request.method)
+            name = http.span_name(request, self._methods)
+            if route is not None:
+                name = route.name(name)
             attributes, shared = conversation.describe(exchange, self._redactor, error_type, route)
         else:
             name = call.span_name
@@ -154,7 +157,9 @@ class Builder:
         conversation = self._conversations.get(connection.key)
         if conversation is None:
             ends = parse_endpoints(connection.endpoints)
-            conversation = http.Conversation(ends, self._named_headers, secured=describe(connection))
+            conversation = http.Conversation(
+                ends, self._named_headers, secured=describe(connection), methods=self._methods
+            )
             self._conversations[connection.key] = conversation
         return conversation
 

@@ -69,8 +69,8 @@ class Route:
         self._names = {method: f"{method} {text}" for method in METHODS}
 
     def name(self, method: str) -> str:
-        """The name of a request's span."""
-        return self._names.get(method) or f"HTTP {self.text}"
+        """The name of a request's span, given what stands for its method there."""
+        return self._names.get(method) or f"{method} {self.text}"
 
 
 class _Node:

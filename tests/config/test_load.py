@@ -80,6 +80,7 @@ def test_every_setting_can_be_given_by_its_own_variable_as_it_is_printed(key: st
         ("OTEL_TRACES_SAMPLER", "traceidratio", "sampling.sampler", "traceidratio"),
         ("OTEL_TRACES_SAMPLER_ARG", "0.5", "sampling.ratio", 0.5),
         ("OTEL_RESOURCE_ATTRIBUTES", "a=b,c=d%2Ce", "resource.attributes", {"a": "b", "c": "d,e"}),
+        ("OTEL_INSTRUMENTATION_HTTP_KNOWN_METHODS", "GET, Brew", "conventions.known_methods", ("GET", "Brew")),
         ("OTEL_LOG_LEVEL", "DEBUG", "log.level", "debug"),
         ("OTEL_EXPORTER_PROMETHEUS_PORT", "9000", "health.listen", "localhost:9000"),
         ("OTEL_EXPORTER_PROMETHEUS_HOST", "::1", "health.listen", "[::1]:9464"),

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-METHODS = frozenset(("CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRACE"))
-"""http.request.method knows these (RFC 9110 section 9.3, RFC 5789); any other is _OTHER."""
+METHODS = ("CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "QUERY", "TRACE")
+"""http.request.method knows these (RFC 9110, RFC 5789, draft-ietf-httpbis-safe-method-w-body), unless others are asked
+for; any other is _OTHER."""
 OTHER_METHOD = "_OTHER"
 
 
