@@ -405,8 +405,13 @@ def forwarded(talk: Talk) -> None:
     talk.expect("/a", server__client_address="192.0.2.7", server__scheme="https")
     pass_on(talk.request("/b", Forwarded='for="192.0.2.8:99";host=shop.example;proto=https'), client, server)
     pass_on(response(200), server, client)
-    of_server = {"client_address": "192.0.2.8", "scheme": "https", "server_address": "shop.example", "server_port": 443}
-    talk.expect("/b", **{f"server__{name}": value for name, value in of_server.items()})
+    talk.expect(
+        "/b",
+        server__client_address="192.0.2.8",
+        server__scheme="https",
+        server__server_address="shop.example",
+        server__server_port=443,
+    )
 
 
 @case
