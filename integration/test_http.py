@@ -69,6 +69,21 @@ def continued(talk: Talk) -> None:
 
 
 @case
+def not_wanted(talk: Talk) -> None:
+    """A final answer instead of 100 Continue: the body does not come, and the next request is its own (as curl goes on
+    after 417)."""
+    client, server = talk.connect()
+    for n, framing in enumerate(("Content-Length: 3000", "Transfer-Encoding: chunked")):
+        head = talk.request(f"/{n}", method="POST", Expect="100-continue")
+        pass_on(head[:-2] + framing.encode() + b"\r\n\r\n", client, server)
+        pass_on(response(417), server, client)
+        pass_on(talk.request(f"/{n}/again", method="POST", body=b"x" * 3000), client, server)
+        pass_on(response(200, b"y"), server, client)
+        talk.expect(f"/{n}", method="POST", status=417)
+        talk.expect(f"/{n}/again", method="POST", request_size=3000, response_size=1)
+
+
+@case
 def interim_answers(talk: Talk) -> None:
     """102 and 103 with headers, also in one write with the final answer."""
     client, server = talk.connect()
