@@ -299,6 +299,7 @@ class Pipeline:
             wanted=self._wanted,
         )
         connection.attachment = session
+        self._correlator.meet(connection)
         self.measures.meet(connection)
         return session
 

@@ -93,7 +93,11 @@ class Builder:
         link = self._correlator.link(connection)
         trace_id, span_id, parent_id = self._identify(exchange, link, parent)
         resource = self._resource_of(exchange.pid, exchange.request_first_ns, connection.endpoints)
-        peer = None if link is None else self._peer(link, exchange)
+        peer = None
+        if link is not None:
+            peer = self._peer(link.client if exchange.serving else link.server, exchange)
+        elif connection.joined and (other := self._correlator.other_end(connection)) is not None:
+            peer = self._peer(other, exchange)
         route = None
         if call is None:
             status, error_type = http.status(exchange, kind)
@@ -182,9 +186,8 @@ class Builder:
             self._calls[connection.key] = calls
         return calls
 
-    def _peer(self, link: Link, exchange: Exchange) -> Resource | None:
+    def _peer(self, other: Connection, exchange: Exchange) -> Resource | None:
         """Who is at the other end, where anybody was seen to work at it."""
-        other = link.client if exchange.serving else link.server
         pid = other.sent.pid or other.received.pid
         return self._resource_of(pid, exchange.request_first_ns, other.endpoints) if pid else None
 
