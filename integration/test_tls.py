@@ -158,7 +158,7 @@ def test_connections_open_before(name: str, tier: str, folder: Path, run: str) -
 
 
 def test_a_server_that_starts_later(tier: str, folder: Path, run: str) -> None:
-    """Its library is one that nobody had mapped before: a copy of its own."""
+    """Its library is one that nobody had mapped before: a copy of its own, which is read once the collector says so."""
     library = next(Path("/usr/lib/x86_64-linux-gnu").glob("libssl.so.3"))
     own = folder / "own"
     own.mkdir()
@@ -166,6 +166,7 @@ def test_a_server_that_starts_later(tier: str, folder: Path, run: str) -> None:
     with Collector(folder, tls=True, tier=tier) as collector:
         server = start_secured("uvicorn", folder, environment={"LD_LIBRARY_PATH": str(own)})
         with server:
+            collector.wait_attached(own / "libssl.so.3", server.running.pid)
             asked = ask("requests", plan_for(server, run), folder, environment=certificate(folder).trust)
             expected = over_tls(expect.both_ends(asked, server))
     spans = [span for span in collector.spans() if f"/{run}/" in span.path]
