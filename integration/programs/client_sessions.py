@@ -1,7 +1,7 @@
 """Runs a plan over TLS, three requests a connection, one connection after the other: each asks to go on from the
 session of the one before. Arguments: PLAN LOG N, which must be 1. SSL_CERT_FILE vouches for the server; with
-CLIENT_CERTIFICATE and CLIENT_KEY the client shows that certificate. Each line of the log also has `resumed`: whether the
-library says that it went on.
+CLIENT_CERTIFICATE and CLIENT_KEY the client shows that certificate. Each line of the log also has `resumed`: what the
+library says of that.
 """
 
 from __future__ import annotations
