@@ -42,10 +42,8 @@ def resumed(asked: Asked, folder: Path) -> dict[str, bool]:
 
 
 def nothing_lost(collector: Collector) -> list[SeenSpan]:
-    """Every account balances, and every request has its spans."""
-    sheet = balance.parse(collector.stderr())
-    sheet.assert_balanced()
-    assert sheet.lost == {}
+    """Every account balances, and no request was lost."""
+    balance.parse(collector.stderr()).assert_nothing_lost()
     return collector.spans()
 
 
