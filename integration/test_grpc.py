@@ -10,7 +10,17 @@ import pytest
 from integration.harness import balance, calls
 from integration.harness.collector import Collector
 
-PAIRS = [("python", "python"), ("go", "go"), ("node", "node"), ("go", "python"), ("python", "go"), ("node", "go")]
+PAIRS = [
+    ("python", "python"),
+    ("go", "go"),
+    ("node", "node"),
+    ("java", "java"),
+    ("go", "python"),
+    ("python", "go"),
+    ("node", "go"),
+    ("java", "go"),
+    ("python", "java"),
+]
 
 
 @pytest.mark.parametrize(("server", "client"), PAIRS)

@@ -69,6 +69,21 @@ def continued(talk: Talk) -> None:
 
 
 @case
+def not_wanted(talk: Talk) -> None:
+    """A final answer instead of 100 Continue: the body does not come, and the next request is its own (as curl goes on
+    after 417)."""
+    client, server = talk.connect()
+    for n, framing in enumerate(("Content-Length: 3000", "Transfer-Encoding: chunked")):
+        head = talk.request(f"/{n}", method="POST", Expect="100-continue")
+        pass_on(head[:-2] + framing.encode() + b"\r\n\r\n", client, server)
+        pass_on(response(417), server, client)
+        pass_on(talk.request(f"/{n}/again", method="POST", body=b"x" * 3000), client, server)
+        pass_on(response(200, b"y"), server, client)
+        talk.expect(f"/{n}", method="POST", status=417)
+        talk.expect(f"/{n}/again", method="POST", request_size=3000, response_size=1)
+
+
+@case
 def interim_answers(talk: Talk) -> None:
     """102 and 103 with headers, also in one write with the final answer."""
     client, server = talk.connect()
@@ -196,7 +211,7 @@ def kept_alive_in_1_0(talk: Talk) -> None:
 def any_method(talk: Talk) -> None:
     """A method is any token; one the conventions do not know is _OTHER and told in http.request.method_original."""
     client, server = talk.connect()
-    for method in ("TRACE", "PATCH", "PROPFIND", "BREW", "M-SEARCH", "get", "!#$%&'*+.^_`|~9"):
+    for method in ("TRACE", "PATCH", "QUERY", "PROPFIND", "BREW", "M-SEARCH", "get", "!#$%&'*+.^_`|~9"):
         pass_on(talk.request(f"/{len(talk.expected)}", method=method), client, server)
         pass_on(response(200, b"y"), server, client)
         talk.expect(f"/{len(talk.expected)}", method=method, response_size=1)
@@ -398,11 +413,20 @@ def named_host(talk: Talk) -> None:
 
 @case
 def forwarded(talk: Talk) -> None:
-    """Behind a proxy the client is the one it forwards for, and the scheme the one it was asked with."""
+    """Behind a proxy the client is the one it forwards for, the host and the scheme those it was asked with."""
     client, server = talk.connect()
     pass_on(talk.request("/a", X_Forwarded_For="192.0.2.7, 10.0.0.1", X_Forwarded_Proto="https"), client, server)
     pass_on(response(200), server, client)
     talk.expect("/a", server__client_address="192.0.2.7", server__scheme="https")
+    pass_on(talk.request("/b", Forwarded='for="192.0.2.8:99";host=shop.example;proto=https'), client, server)
+    pass_on(response(200), server, client)
+    talk.expect(
+        "/b",
+        server__client_address="192.0.2.8",
+        server__scheme="https",
+        server__server_address="shop.example",
+        server__server_port=443,
+    )
 
 
 @case

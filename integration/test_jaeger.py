@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 
-from integration.harness import balance, expect, servers, truth
+from integration.harness import balance, calls, expect, servers, truth
 from integration.harness.clients import ask
 from integration.harness.collector import Collector
 from integration.harness.jaeger import BUILD_SECONDS, Jaeger
 from integration.harness.plan import app_plan, base_url
 from integration.harness.processes import wait_for
+from integration.harness.secured import certificate, over_tls, start_secured
 from integration.harness.spans import SeenSpan
 
 # The first of them builds Jaeger, which takes minutes where nothing of it was compiled before.
@@ -134,3 +135,43 @@ def test_jaeger_goes_away_and_comes_back(protocol: str, tier: str, folder: Path,
     missing = everything - first - stored
     assert len(missing) == account["accepted"] - account["exported"]
     assert account.get("lost: queue_full", 0) == len(missing), "only a full queue may have cost anything"
+
+
+def test_a_call_and_a_request_inside_tls(tier: str, folder: Path, run: str) -> None:
+    """Of gRPC and of HTTPS Jaeger has what it has of HTTP: both ends, the server's the client's child."""
+    plan = calls.plan(run, 26)
+    serving = calls.Server("python", plan, folder)
+    secured = start_secured("nginx", folder, version="1.3")
+    with Jaeger(folder) as jaeger:
+        with (
+            Collector(
+                folder,
+                "--export",
+                "otlp",
+                tier=tier,
+                ports=[serving.port, secured.port],
+                environment=jaeger.environment("grpc"),
+                tls=True,
+            ) as collector,
+            secured,
+        ):
+            played = calls.play("python", serving, plan, folder, at_once=4)
+            base = base_url("v4", secured.port, scheme="https")
+            pages = expect.file_plan(run, base, 19, agent="requests", kinds=("text",))
+            asked = ask("requests", pages, folder, environment=certificate(folder).trust)
+            serving.running.stop()
+        mine = collector.spans()
+        stored = {span.span_id: span for span in spans_of(jaeger, jaeger.services())}
+    inside = [span for span in mine if span.attributes.get("url.scheme") == "https"]
+    calls.assert_equal(played, [span for span in mine if span not in inside])
+    truth.assert_equal(over_tls(expect.both_ends(asked, secured)), inside)
+    assert stored.keys() == {span.span_id for span in mine}
+    assert {span.span_id: lines for span in mine if (lines := same(span, stored[span.span_id]))} == {}
+
+    # As somebody sees it who looks there.
+    of_calls = [span for span in stored.values() if "rpc.method" in span.attributes]
+    assert {span.attributes["rpc.system.name"] for span in of_calls} == {"grpc"}
+    known = [span for span in of_calls if span.attributes["rpc.method"] != "_OTHER"]
+    assert [span for span in known if span.name != span.attributes["rpc.method"]] == []
+    versions = {span.attributes.get("tls.protocol.version") for span in stored.values() if span not in of_calls}
+    assert versions == {"1.3"}

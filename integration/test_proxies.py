@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
-from integration.harness import balance, expect, proxied, servers
+from integration.harness import balance, envoy, expect, proxied, servers
 from integration.harness.clients import ask
 from integration.harness.collector import Collector
 from integration.harness.plan import base_url
@@ -48,3 +49,15 @@ def test_a_proxy_that_ends_tls(behind: str, tier: str, folder: Path, run: str) -
     sheet = balance.parse(collector.stderr())
     sheet.assert_balanced()
     assert sheet.lost == {}
+
+
+def test_streams_that_envoy_passes_on(tier: str, folder: Path, run: str) -> None:
+    """HTTP/2 on both sides, many streams of many clients' connections over few of its own."""
+    upstream = servers.start("hypercorn", folder)
+    front = envoy.start(folder, upstream)
+    with Collector(folder, tier=tier, ports=[front.port, upstream.port]) as collector, upstream, front:
+        plan = expect.file_plan(run, base_url("v4", front.port), COUNT, agent="httpx", kinds=("proxy",))
+        asked = ask("httpx-http2", [replace(request, version="2") for request in plan], folder)
+        expected = proxied.spans_expected(asked, front, upstream, names_client=False, onward_version="2")
+    proxied.assert_equal(expected, collector.spans(), (front.port, upstream.port), exact_sends=tier == "kprobe")
+    balance.parse(collector.stderr()).assert_nothing_lost()

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from integration.harness import balance, expect, servers, truth
+from integration.harness import balance, envoy, expect, proxied, servers, truth
 from integration.harness.clients import ask
 from integration.harness.collector import Collector
 from integration.harness.keep_alive import KeepAlive
@@ -158,7 +158,7 @@ def test_connections_open_before(name: str, tier: str, folder: Path, run: str) -
 
 
 def test_a_server_that_starts_later(tier: str, folder: Path, run: str) -> None:
-    """Its library is one that nobody had mapped before: a copy of its own."""
+    """Its library is one that nobody had mapped before: a copy of its own, which is read once the collector says so."""
     library = next(Path("/usr/lib/x86_64-linux-gnu").glob("libssl.so.3"))
     own = folder / "own"
     own.mkdir()
@@ -166,6 +166,7 @@ def test_a_server_that_starts_later(tier: str, folder: Path, run: str) -> None:
     with Collector(folder, tls=True, tier=tier) as collector:
         server = start_secured("uvicorn", folder, environment={"LD_LIBRARY_PATH": str(own)})
         with server:
+            collector.wait_attached(own / "libssl.so.3", server.running.pid)
             asked = ask("requests", plan_for(server, run), folder, environment=certificate(folder).trust)
             expected = over_tls(expect.both_ends(asked, server))
     spans = [span for span in collector.spans() if f"/{run}/" in span.path]
@@ -182,6 +183,28 @@ def test_tls_that_cannot_be_read_is_named(tier: str, folder: Path, run: str) -> 
     lines = [line for line in collector.stderr().splitlines() if "tls.not_read" in line]
     assert len(lines) == 1
     assert str(asked.pid) in lines[0]
+    sheet = balance.parse(collector.stderr())
+    sheet.assert_balanced()
+    assert sheet.lists["connections"]["tls_not_read"] > 0
+
+
+def test_a_proxy_that_cannot_be_read_is_named(tier: str, folder: Path, run: str) -> None:
+    """Envoy has a TLS library within, and no symbols of it: what asks it is told, and what it passes on."""
+    upstream = servers.start("hypercorn", folder)
+    front = envoy.start(folder, upstream, identity=certificate(folder))
+    hops = (front.port, upstream.port)
+    with Collector(folder, tls=True, tier=tier, ports=hops) as collector, upstream, front:
+        base = base_url("v4", front.port, scheme="https")
+        plan = expect.file_plan(run, base, 19, agent="httpx", kinds=("proxy",))
+        trust = certificate(folder).trust
+        asked = ask("httpx-http2", [replace(one, version="2") for one in plan], folder, environment=trust)
+        expected = proxied.spans_expected(
+            asked, front, upstream, names_client=False, schemes=("https", "https"), onward_version="2"
+        )
+    seen = [one for one in expected if one.kind == "CLIENT" or one.service != front.service]
+    proxied.assert_equal(seen, collector.spans(), hops)
+    (line,) = [line for line in collector.stderr().splitlines() if "tls.not_read" in line]
+    assert "envoy" in line
     sheet = balance.parse(collector.stderr())
     sheet.assert_balanced()
     assert sheet.lists["connections"]["tls_not_read"] > 0

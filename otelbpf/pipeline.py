@@ -37,7 +37,6 @@ Emit = Callable[[Sequence[Span]], None]
 EARLY_WAIT_NS = 50_000_000
 """How long a server's bytes may wait for the request that they answer (see exchanges.session)."""
 
-
 # An IntFlag member's operators are calls into Python.
 _SENT = int(Flag.SENT)
 _KIND_NAMES: dict[type[Event], str] = {k: k.__name__.lower() for k in get_args(Event)} | {ProcessSeen: "process"}
@@ -300,6 +299,7 @@ class Pipeline:
             wanted=self._wanted,
         )
         connection.attachment = session
+        self._correlator.meet(connection)
         self.measures.meet(connection)
         return session
 

@@ -95,10 +95,10 @@ class FakeSession:
 class End:
     """One end of real TLS in memory, driven as asyncio drives it."""
 
-    def __init__(self, context: ssl.SSLContext, *, server: bool) -> None:
+    def __init__(self, context: ssl.SSLContext, *, server: bool, session: ssl.SSLSession | None = None) -> None:
         self._in, self._out = ssl.MemoryBIO(), ssl.MemoryBIO()
         name = None if server else "site.example"
-        self.object = context.wrap_bio(self._in, self._out, server_side=server, server_hostname=name)
+        self.object = context.wrap_bio(self._in, self._out, server_side=server, server_hostname=name, session=session)
 
     def step(self) -> bytes:
         """Go on with the handshake; what is to be sent."""
@@ -121,15 +121,21 @@ class End:
 
 
 def shake_hands(
-    version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3, *, ciphers: str = "DEFAULT", protocols: tuple[str, ...] = ()
+    version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3,
+    *,
+    ciphers: str = "DEFAULT",
+    protocols: tuple[str, ...] = (),
+    session: ssl.SSLSession | None = None,
+    curve: str = "",
 ) -> tuple[End, End, list[tuple[bool, bytes]]]:
-    """Client, server and the flights of their handshake: whether the client sent it, and its bytes."""
-    client_context, server_context = _contexts()
+    """Client, server and the flights of their handshake: whether the client sent it, and its bytes. `session`: what it
+    would go on from; `curve`: the only one the server takes."""
+    client_context, server_context = _contexts(curve)
     for context in (client_context, server_context):
         context.minimum_version = context.maximum_version = version
         context.set_ciphers(ciphers)
         context.set_alpn_protocols(list(protocols))
-    client, server = End(client_context, server=False), End(server_context, server=True)
+    client, server = End(client_context, server=False, session=session), End(server_context, server=True)
     flights = []
     while True:
         from_client = client.step()
@@ -142,7 +148,7 @@ def shake_hands(
 
 
 @cache
-def _contexts() -> tuple[ssl.SSLContext, ssl.SSLContext]:
+def _contexts(curve: str) -> tuple[ssl.SSLContext, ssl.SSLContext]:
     authority = trustme.CA()
     client, server = ssl.create_default_context(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.configure_trust(client)
@@ -150,4 +156,6 @@ def _contexts() -> tuple[ssl.SSLContext, ssl.SSLContext]:
         place = Path(folder) / "server.pem"
         authority.issue_cert("site.example").private_key_and_cert_chain_pem.write_to_path(str(place))
         server.load_cert_chain(place)
+    if curve:
+        server.set_ecdh_curve(curve)
     return client, server

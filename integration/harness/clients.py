@@ -31,6 +31,7 @@ Argv = Callable[[Path, Path, int], Sequence[str | Path]]
 
 ARGV: dict[str, Argv] = {
     "requests": lambda plan, log, n: [python(), "-m", "integration.programs.client_requests", plan, log, str(n)],
+    "sessions": lambda plan, log, n: [python(), "-m", "integration.programs.client_sessions", plan, log, str(n)],
     "httpx": lambda plan, log, n: [python(), "-m", "integration.programs.client_httpx", plan, log, str(n)],
     "aiohttp": lambda plan, log, n: [python(), "-m", "integration.programs.client_aiohttp", plan, log, str(n)],
     "fetch": lambda plan, log, n: [tool("node", "nodejs"), SOURCES / "client.mjs", plan, log, str(n)],

@@ -98,6 +98,15 @@ class Collector:
         assert status == 0, f"otelbpf ended with {status}:\n{self.stderr()[-4000:]}"
         assert "Traceback" not in self.stderr(), self.stderr()[-6000:]
 
+    def wait_attached(self, file: Path, pid: int) -> None:
+        """Wait until the functions of a TLS library that a process has mapped are read."""
+
+        def said() -> bool:
+            lines = [json.loads(line) for line in self.stderr().splitlines() if '"tls.attached"' in line]
+            return any((line["file"], line["pid"]) == (str(file), pid) for line in lines)
+
+        wait_for(f"probes on {file}", said, otherwise=self.stderr)
+
     def stderr(self) -> str:
         """What it said."""
         return self.running.output()

@@ -6,6 +6,7 @@ import hashlib
 import os
 import shutil
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -58,13 +59,28 @@ def c_program(source: str) -> Path:
     return place / "program"
 
 
-def java_classes(source: str) -> Path:
-    """The folder of `source`'s classes, for `java -cp`."""
+def java_classes(source: str, jars: Sequence[Path] = ()) -> str:
+    """Where `source`'s classes are, and the `jars` they need, for `java -cp`."""
     place = built(source, "java")
     if not (place / source.replace(".java", ".class")).exists():
         place.mkdir(parents=True, exist_ok=True)
-        subprocess.run([tool("javac", "default-jdk-headless"), "-d", place, SOURCES / source], check=True)
-    return place
+        needs = ["-cp", ":".join(map(str, jars))] if jars else []
+        subprocess.run([tool("javac", "default-jdk-headless"), *needs, "-d", place, SOURCES / source], check=True)
+    return ":".join(map(str, (place, *jars)))
+
+
+def grpc_jars() -> list[Path]:
+    """What a program with grpc-java needs, of Debian's packages."""
+    folder = Path("/usr/share/java")
+    netty = ["buffer", "codec", "codec-http", "codec-http2", "codec-socks", "common", "handler", "handler-proxy"]
+    netty += ["resolver", "transport", "transport-native-unix-common"]
+    names = [f"grpc-{part}" for part in ("api", "context", "core", "netty", "stub")]
+    names += [f"netty-{part}" for part in netty]
+    jars = [folder / f"{name}.jar" for name in (*names, "guava", "perfmark-api")]
+    missing = [jar.name for jar in jars if not jar.exists()]
+    if missing:
+        pytest.skip(f"needs {', '.join(missing)} (Debian package libgrpc-java)")
+    return jars
 
 
 def go_module(name: str) -> Path:

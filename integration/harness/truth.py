@@ -27,7 +27,7 @@ CLOCK_NS = int(500_000 * SLOW)
 LATE_RETURN_NS = int(100_000_000 * SLOW)
 
 _PLACEHOLDERS = ("{id}", "{date}", "{value}")
-STANDARD_METHODS = frozenset(("CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRACE"))
+STANDARD_METHODS = frozenset(("CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "QUERY", "TRACE"))
 
 
 class Expected(msgspec.Struct, frozen=True, kw_only=True):
@@ -237,11 +237,11 @@ def error_type(want: Expected) -> str | None:
     return str(want.status) if want.status >= (500 if want.kind == "SERVER" else 400) else None
 
 
-def full_url(want: Expected) -> str | None:
-    """url.full as the authority and the target of the request make it; CONNECT's target is no URL."""
-    if want.method == "CONNECT":
-        return None
+def full_url(want: Expected) -> str:
+    """url.full as the authority and the target of the request make it; CONNECT's has no scheme."""
     host = f"[{want.server_address}]" if ":" in want.server_address else want.server_address
+    if want.method == "CONNECT":
+        return f"//{host}:{want.server_port}"
     port = "" if want.server_port == 80 else f":{want.server_port}"
     return f"{want.scheme}://{want.user_info}{host}{port}{want.path}" + (f"?{want.query}" if want.query else "")
 

@@ -64,8 +64,14 @@ def _attach(settings: Settings, own_ports: Iterable[int]) -> LiveSource:
         tls=settings.capture.tls,
         waits=settings.capture.socket_waits,
         describe=partial(describe, workloads=_workloads(settings.workloads)),
+        tell_attached=_tell_attached,
         keep_privileges=True,
     )
+
+
+def _tell_attached(file: str, pid: int) -> None:
+    """Sessions of this library that begin from now on are told from their first request."""
+    logger().info("tls.attached", file=file, pid=pid)
 
 
 def _workloads(settings: WorkloadSettings) -> Workloads:

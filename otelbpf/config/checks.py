@@ -21,7 +21,10 @@ def _problems(settings: Settings) -> Iterator[tuple[str, str]]:
         yield "capture.ring_bytes", f"{ring} is not a power of two; the next one is {1 << ring.bit_length()}"
     if settings.limits.head_bytes < settings.capture.head_limit_bytes:
         yield "limits.head_bytes", "less than capture.head_limit_bytes, so that copied bytes would be thrown away"
-    to = settings.export.to
+    export = settings.export
+    if export.queue_spans is not None and export.batch_spans is not None and export.batch_spans > export.queue_spans:
+        yield "export.batch_spans", f"more than export.queue_spans, which is {export.queue_spans}"
+    to = export.to
     for spec in sorted({spec for spec in to if to.count(spec) > 1}):
         yield "export.to", f"{spec} is named twice"
     if "none" in to and len(to) > 1:

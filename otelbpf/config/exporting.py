@@ -96,6 +96,15 @@ class Export(msgspec.Struct, frozen=True):
         ),
         Source(SIZE),
     ] = 32 * MIB
+    queue_spans: Annotated[
+        int | None,
+        Meta(
+            description="The most spans waiting for one exporter, besides the bytes; auto: any number.",
+            ge=1,
+            le=1 << 30,
+        ),
+        Source(or_auto(WHOLE), variables=("OTEL_BSP_MAX_QUEUE_SIZE",)),
+    ] = None
     batch_spans: Annotated[
         int | None,
         Meta(description="The most spans sent at once; auto: what suits the exporter.", ge=1, le=65536),
@@ -107,6 +116,15 @@ class Export(msgspec.Struct, frozen=True):
             description="The longest a span waits for its batch to fill; auto: what suits the exporter.", ge=0, le=3600
         ),
         Source(or_auto(SECONDS), variables=("OTEL_BSP_SCHEDULE_DELAY",), variable_form=MILLISECONDS),
+    ] = None
+    timeout_seconds: Annotated[
+        float | None,
+        Meta(
+            description="How long one attempt may take, besides otlp.timeout_seconds; auto or 0: no other bound.",
+            ge=0,
+            le=3600,
+        ),
+        Source(or_auto(SECONDS), variables=("OTEL_BSP_EXPORT_TIMEOUT",), variable_form=MILLISECONDS),
     ] = None
     shutdown_seconds: Annotated[
         float,

@@ -126,10 +126,14 @@ def _read_spec(text: str) -> str:
     raise ValueError
 
 
-def _read_header(text: str) -> str:
-    if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", text):  # RFC 9110 section 5.6.2, token
+def _read_token(text: str) -> str:
+    if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", text):  # RFC 9110 section 5.6.2
         raise ValueError
-    return text.lower()
+    return text
+
+
+def _read_header(text: str) -> str:
+    return _read_token(text).lower()
 
 
 def _read_route(text: str) -> str:
@@ -167,6 +171,7 @@ ADDRESS = Form("HOST:PORT such as 127.0.0.1:9464 or [::1]:9464, or off", _read_a
 SPEC = Form("an exporter: otlp, console, none, file:PATH or file:-", _read_spec, str)
 HEADER = Form("a header name", _read_header, str)
 ROUTE = Form("a route such as /users/{id}/orders or /static/*", _read_route, str)
+METHOD = Form("a method such as GET", _read_token, str)
 PAIRS = Form("pairs such as deployment.environment.name=test,team=shop", _read_pairs, _show_pairs, pairs=True)
 
 

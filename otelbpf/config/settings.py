@@ -11,7 +11,7 @@ import msgspec
 
 from otelbpf.config.capturing import Capture, Filters, Limits
 from otelbpf.config.exporting import Export, Metrics, Otlp, Sampling
-from otelbpf.config.telling import Health, Log, Privileges, Redaction, Resource, Routes, Workloads
+from otelbpf.config.telling import Conventions, Health, Log, Privileges, Redaction, Resource, Routes, Workloads
 
 
 class Settings(msgspec.Struct, frozen=True):
@@ -25,6 +25,7 @@ class Settings(msgspec.Struct, frozen=True):
     metrics: Metrics = Metrics()
     sampling: Sampling = Sampling()
     redaction: Redaction = Redaction()
+    conventions: Conventions = Conventions()
     resource: Resource = Resource()
     workloads: Workloads = Workloads()
     routes: Routes = Routes()

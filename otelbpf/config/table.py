@@ -54,13 +54,14 @@ class Row(msgspec.Struct, frozen=True):
     def read(self, text: str, *, form: Form | None = None) -> Any:
         """The value of a text; raises ValueError with one sentence that names the text and what is expected."""
         form = form or self.form
+        told = "the value (not shown)" if self.source.secret else _quote(text)
         try:
             value = form.read(text.strip())
         except ValueError:
-            raise ValueError(f"{_quote(text)} is not {self._in_words(form)}") from None
+            raise ValueError(f"{told} is not {self._in_words(form)}") from None
         items = value if form.item else (value,)
         if not form.pairs and not all(map(self._within, items)):
-            raise ValueError(f"{_quote(text)} is not {self._in_words(form)}")
+            raise ValueError(f"{told} is not {self._in_words(form)}")
         return self.count(value)
 
     def read_item(self, text: str) -> Any:

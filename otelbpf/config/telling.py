@@ -7,7 +7,19 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from otelbpf.config.forms import ADDRESS, HEADER, PAIRS, ROUTE, SWITCH, TEXT, WHOLE, choice, list_of, or_auto
+from otelbpf.config.forms import (
+    ADDRESS,
+    HEADER,
+    METHOD,
+    PAIRS,
+    ROUTE,
+    SWITCH,
+    TEXT,
+    WHOLE,
+    choice,
+    list_of,
+    or_auto,
+)
 from otelbpf.config.source import Source
 
 
@@ -64,6 +76,16 @@ class Redaction(msgspec.Struct, frozen=True):
         Meta(description="Response headers reported as http.response.header.NAME; empty: none.", max_length=64),
         Source(list_of(HEADER)),
     ] = ()
+
+
+class Conventions(msgspec.Struct, frozen=True):
+    """How the semantic conventions are applied, where they leave a choice."""
+
+    known_methods: Annotated[
+        tuple[str, ...],
+        Meta(description="HTTP methods told by their names; any other is _OTHER.", max_length=64),
+        Source(list_of(METHOD), variables=("OTEL_INSTRUMENTATION_HTTP_KNOWN_METHODS",)),
+    ] = ("CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "QUERY", "TRACE")
 
 
 class Resource(msgspec.Struct, frozen=True):

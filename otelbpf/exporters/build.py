@@ -54,25 +54,29 @@ def build_exporters(
     ledger: Ledger,
     version: str,
     queue_bytes: int = QUEUE_BYTES,
+    queue_spans: int | None = None,
     batch_spans: int | None = None,
     delay_seconds: float | None = None,
+    attempt_seconds: float | None = None,
     patience_seconds: float = 0.0,
     files: Mapping[str, Sender] | None = None,
     stdout_fd: int = 1,
 ) -> list[Exporter]:
     """Running exporters, each with its account in `ledger.exports` under its name.
 
-    `batch_spans` and `delay_seconds` are the OTEL_BSP_* variables' unless given, and each exporter's own default
-    without these. `patience_seconds` above 0 makes a full exporter wait for room, as long as something moves at least
-    that often: for sources that can wait (capture files), so that nothing is lost; 0 drops the oldest instead.
-    `files` are those already open, by path: a file may be out of reach once privileges were dropped, and the threads
-    that are started here should not have them.
+    `queue_spans`, `batch_spans`, `delay_seconds` and `attempt_seconds` are the OTEL_BSP_* variables' unless given, and
+    each exporter's own default without these. `patience_seconds` above 0 makes a full exporter wait for room, as long
+    as something moves at least that often: for sources that can wait (capture files), so that nothing is lost; 0 drops
+    the oldest instead. `files` are those already open, by path: a file may be out of reach once privileges were
+    dropped, and the threads that are started here should not have them.
     """
-    asked = _asked_limits(environment)
-    if batch_spans is not None:
-        asked["batch_spans"] = batch_spans
-    if delay_seconds is not None:
-        asked["delay_seconds"] = delay_seconds
+    given = {
+        "queue_spans": queue_spans,
+        "batch_spans": batch_spans,
+        "delay_seconds": delay_seconds,
+        "attempt_seconds": attempt_seconds,
+    }
+    asked = _asked_limits(environment) | {name: value for name, value in given.items() if value is not None}
     limits = Limits(queue_bytes=queue_bytes, patience_seconds=patience_seconds)
     exporters: list[Exporter] = []
     try:

@@ -2,9 +2,9 @@
 Collector's servicegraph connector gave them.
 
 An edge is counted once, however many of its ends are on this host: by the client where both are, and what the server
-took is added by the server. Only one end is known where the other is elsewhere, or the connection was open before the
-probes. A server elsewhere is called by the name that TLS or HTTP asked for, or under which a name server knew it,
-otherwise by its address; clients elsewhere are `user`. Both are virtual nodes.
+took is added by the server. Only one end is known where the other is elsewhere, or in another network namespace and the
+connection was open before the probes. A server elsewhere is called by the name that TLS or HTTP asked for, or under
+which a name server knew it, otherwise by its address; clients elsewhere are `user`. Both are virtual nodes.
 """
 
 from __future__ import annotations

@@ -7,6 +7,8 @@ Decisions where the road leaves a choice:
   (RFC 9110 section 15.3.6), but its framing headers are honoured: a chunked 205 sends its last chunk.
 - A response that answers no request (408 to an idle connection, RFC 9110 section 15.5.9) is announced with the method
   "". If a request has begun whose first line is whole, the response is its answer: the request is announced early.
+- A client that asked whether its body is wanted (Expect: 100-continue) and got a final answer may keep it (RFC 9110
+  section 10.1.1): what then begins like a request is the next one.
 - A message whose head the close cuts short is announced as far as its lines are whole, if its first line is.
 - A gap within a body of known length, or within one chunk, is counted. Elsewhere it takes the framing: the parser gives
   up if the bytes were lost; if they were left out deliberately, the message is adrift and its end is inferred, unless
@@ -120,9 +122,12 @@ class Http1(Flow):
         message = half.message
         if message is None:
             return
-        if half.drift is None and not isinstance(body, UntilClose):
+        end = half.position
+        if half.step is Flow._expected and not self._waiting:  # it was told not to send its body
+            end -= len(half.pending)
+        elif half.drift is None and not isinstance(body, UntilClose):
             message.incomplete = Incomplete.CLOSED
-        self._end(half, half.position, body.size if body is not None else -1, out)
+        self._end(half, end, body.size if body is not None else -1, out)
 
     def _lose(self, half: Half, gap: Gap, out: list[Message]) -> None:
         if half.step is Flow._opaque or not gap.size:
@@ -133,6 +138,7 @@ class Http1(Flow):
             return
         end = half.position + gap.size
         body = half.body
+        self._decide(half)
         if body is not None:
             behind = body.lose(gap.size)
             if body.done:
@@ -150,6 +156,13 @@ class Http1(Flow):
             self._set_adrift(half, chunked=True)
         if half.drift is not None:  # it has not switched
             self._drift_on(half, half.drift, gap, out)
+
+    def _decide(self, half: Half) -> None:
+        """What was not seen is the body that was asked about, unless it may be another request."""
+        if half.step is Flow._expected:
+            if not self._waiting:
+                raise ProtocolError("the body, or another request, was not seen")
+            half.step = Flow._body
 
     def _drift_on(self, half: Half, drift: Drift, gap: Gap, out: list[Message]) -> None:
         if drift.candidate:

@@ -37,29 +37,29 @@ class Body(Protocol):
 class Sized:
     """As long as Content-Length says."""
 
-    __slots__ = ("_left", "done", "size")
+    __slots__ = ("done", "left", "size")
 
     def __init__(self, length: int) -> None:
         self.size = 0
         self.done = False
-        self._left = length
+        self.left = length
 
     def feed(self, data: bytes, at: int) -> int:
         """See `Body`."""
         taken = len(data) - at
-        if taken >= self._left:
-            taken = self._left
+        if taken >= self.left:
+            taken = self.left
             self.done = True
-        self._left -= taken
+        self.left -= taken
         self.size += taken
         return at + taken
 
     def lose(self, size: int) -> int:
         """See `Body`."""
-        taken = min(size, self._left)
-        self._left -= taken
+        taken = min(size, self.left)
+        self.left -= taken
         self.size += taken
-        self.done = not self._left
+        self.done = not self.left
         return size - taken
 
 

@@ -2,6 +2,7 @@
 
     head ──► body ──► head          Content-Length, chunks; until the close where a response has neither
     head ──► hold ──► head          what follows a CONNECT waits for the answer: a tunnel's bytes, or the next request
+    head ──► expected ──► body, head   the body may not be wanted, and then not come (Expect: 100-continue)
     head ──► opaque                 after 101, or 2xx to CONNECT: not HTTP any more
     head, body ──► adrift ──► head  the bytes that frame the message were deliberately not copied (see http1_drift)
     any ──► over                    closed, or given up
@@ -16,7 +17,7 @@ import re
 from typing import Final
 
 from otelbpf.protocols.base import Incomplete, Message, ProtocolError, Side
-from otelbpf.protocols.detect import Verdict
+from otelbpf.protocols.detect import Verdict, looks_like_request
 from otelbpf.protocols.http1_body import Chunked, Sized, UntilClose
 from otelbpf.protocols.http1_drift import Drift
 from otelbpf.protocols.http1_half import Half
@@ -25,6 +26,9 @@ from otelbpf.protocols.http1_judge import BLANK_LINE
 
 MAX_WAITING: Final = 10_000
 """Requests that may be without an answer; real clients that pipeline at all send a few dozen."""
+
+_MAX_DOUBTFUL: Final = 4096
+"""Bytes that may be held where a body or another request may have begun; each that comes looks at all again."""
 
 # Python 3.11 takes ten times as long for a member of an enum as for a name.
 _CLIENT: Final = Side.CLIENT
@@ -116,7 +120,10 @@ class Flow:
             message.headers = headers
         if method == "CONNECT" and half.after is Flow._head:
             half.after = Flow._hold
-        return self._frame(half, message, 0 if length == UNFRAMED else length, data, at, out)
+        at = self._frame(half, message, 0 if length == UNFRAMED else length, data, at, out)
+        if half.body is not None and headers.get("expect", "").lower() == "100-continue":
+            half.step = Flow._expected
+        return at
 
     def _response(self, half: Half, head: bytes, data: bytes, at: int, out: list[Message]) -> int:
         status, version, headers, length, size = self._heads.response(head)
@@ -218,6 +225,27 @@ class Flow:
             self._end(half, half.position + at, body.size, out)
         return at
 
+    def _expected(self, half: Half, data: bytes, at: int, out: list[Message]) -> int:
+        """A body that the client asked about (RFC 9110 section 10.1.1): who gets a final answer instead of 100 may keep
+        it, and go on with the next request."""
+        held = bytes(half.pending)
+        verdict = Verdict.NO if self._waiting else looks_like_request(held + data[at:])
+        if verdict is Verdict.MORE:
+            if not held:
+                half.begin = half.position + at
+            half.pending += data[at:]
+            body = half.body
+            if len(half.pending) >= (min(body.left, _MAX_DOUBTFUL) if isinstance(body, Sized) else _MAX_DOUBTFUL):
+                raise ProtocolError("the body, or another request")
+            return len(data)
+        half.pending.clear()
+        if verdict is Verdict.YES:
+            self._end(half, half.position + at - len(held), 0, out)
+        else:
+            half.step = Flow._body
+        self._replay(half, held, out)
+        return at
+
     def _end(self, half: Half, end: int, body_size: int, out: list[Message]) -> None:
         """The open message, if there is one, ends."""
         message = half.message
@@ -268,7 +296,7 @@ class Flow:
         self._server.step = Flow._opaque
         client = self._client
         client.after = Flow._opaque
-        if client.step is not Flow._body:  # RFC 9110 section 7.8: the request is finished first
+        if client.body is None:  # RFC 9110 section 7.8: the request is finished first
             client.pending.clear()
             if client.message is not None and client.drift is None:
                 client.message.incomplete = Incomplete.CLOSED

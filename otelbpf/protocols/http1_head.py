@@ -30,10 +30,13 @@ WANTED: Final = frozenset(
         "x-forwarded-proto",
     }
 )
-"""Lower-case names of the headers that are kept for spans, beside those that the protocol itself needs (`OWN`)."""
+"""Lower-case names of the headers that are kept for spans, beside those that the protocol itself needs (`NEEDED`)."""
 
 OWN: Final = frozenset({"content-length", "host", "transfer-encoding"})
 """Headers that a message may not have two of; h11 merges equal Content-Lengths and refuses the rest."""
+
+NEEDED: Final = OWN | {"expect"}
+"""Headers that the framing follows from."""
 
 CHUNKED: Final = -2
 UNFRAMED: Final = -1
@@ -76,9 +79,10 @@ class Heads:
     __slots__ = ("_blocks", "_lines", "_names", "_once", "_remembered", "_responses", "_starts", "_wanted")
 
     def __init__(self, wanted: frozenset[str] = WANTED, *, remembered: int = 1024) -> None:
-        """`wanted`: lower-case names of the headers to keep beside `OWN`. `remembered`: how many header lines, names
-        and status lines, and a quarter as many header blocks and response heads, are kept until all are forgotten."""
-        self._wanted = wanted | OWN
+        """`wanted`: lower-case names of the headers to keep beside `NEEDED`. `remembered`: how many header lines,
+        names and status lines, and a quarter as many header blocks and response heads, are kept until all are
+        forgotten."""
+        self._wanted = wanted | NEEDED
         self._remembered = remembered
         self._names: dict[bytes, str] = {}  # as spelled, to lower case; empty: not wanted
         self._lines: dict[bytes, _Field] = {}

@@ -10,7 +10,7 @@ import struct
 from typing import Final
 
 from otelbpf.protocols import http2_frames as h2
-from otelbpf.protocols.base import Message, ProtocolError
+from otelbpf.protocols.base import Incomplete, Message, ProtocolError
 from otelbpf.protocols.http2_grpc import Parts
 from otelbpf.protocols.http2_half import Block, Half, Open
 from otelbpf.protocols.http2_head import Head
@@ -148,6 +148,7 @@ class Blocks(Streams):
             message.status = head.status
             message.headers = head.headers
             message.unknown = head.of_response
+            message.incomplete = BEYOND if head.beyond else Incomplete.NONE
             opened.parts = Parts() if head.grpc else None
             if ends:
                 self._end(half, stream, opened, half.end, out)

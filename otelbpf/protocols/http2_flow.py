@@ -17,6 +17,7 @@ from otelbpf.protocols.hpack_decode import Decoder
 from otelbpf.protocols.http2_blocks import Blocks
 from otelbpf.protocols.http2_half import Frame, Half
 from otelbpf.protocols.http2_seek import begins_with_frames
+from otelbpf.protocols.http2_streams import BEYOND
 
 MAX_SOUGHT: Final = 1000
 """Pieces without a frame boundary after which it is looked for no more."""
@@ -87,9 +88,20 @@ class Flow(Blocks):
         half.frame = half.block = None
         half.pending.clear()
         half.decoder.forget()
+        if half is self._server:
+            self._doubt(half)
         # What was lost may have been settings.
         other = self._client if half is self._server else self._server
         other.max_frame = h2.LARGEST_FRAME
+
+    def _doubt(self, half: Half) -> None:
+        """A response whose status is not known may be an interim one, and the final one may be in what was lost."""
+        for opened in half.open.values():
+            message = opened.message
+            if not message.status and opened.body_size <= 0:
+                message.head_end = message.begin
+                message.headers = {}
+                message.incomplete = BEYOND
 
     # -- frames ----------------------------------------------------------------------------------------------------
 

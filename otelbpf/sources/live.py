@@ -80,16 +80,19 @@ class LiveSource:
         keep_privileges: bool = False,
         probes: Path | None = None,
         describe: Describe = describe,
+        tell_attached: Callable[[str, int], None] = lambda _path, _pid: None,
         host: Host | None = None,
     ) -> None:
         """Attaches the probes; raises an OtelbpfError that names the remedy when it cannot.
 
         `traced` decides by a process's identity (executables), the other filters in the kernel; all of them must agree.
         `own_ports` are those this process already listens at: neither end of their connections is traced.
-        `tls` reads the plain text of TLS where it can; `tls_refused` says why it cannot. `waits` notes when bytes
-        arrive in accepted sockets and connections in listening ones.
+        `tls` reads the plain text of TLS where it can; `tls_refused` says why it cannot. `tell_attached` is told each
+        file that is read as well from then on, and a process that has it mapped; `libraries` counts the first ones.
+        `waits` notes when bytes arrive in accepted sockets and connections in listening ones.
         Unless `keep_privileges`, this thread, and those it starts later, keep only what reading needs."""
         self._describe = describe
+        self._tell_attached = tell_attached
         self._host = msgspec.structs.replace(host or describe_host(), addressed_only=bool(ports))
         self._traced = traced
         self._stopping = False
@@ -274,7 +277,13 @@ class LiveSource:
         self.tls_refused = self._attachment.refused
         if self.tls_refused:
             return None
-        targets = Targets(self._attachment.programs, self._uprober.attach, self._uprober.release, hold=self._hold)
+        targets = Targets(
+            self._attachment.programs,
+            self._uprober.attach,
+            self._uprober.release,
+            hold=self._hold,
+            tell=self._tell_later,
+        )
         targets.look_at_all()
         if not targets.attached:
             self.tls_refused = targets.failure
@@ -286,6 +295,10 @@ class LiveSource:
         if self._holding is not None:
             self._holding = holding
             self._write_settings()
+
+    def _tell_later(self, path: str, pid: int) -> None:
+        if self._holding is not None:
+            self._tell_attached(path, pid)
 
     def _let_go_of_targets(self) -> None:
         if self._uprober is not None:

@@ -27,6 +27,7 @@ _PCAP: Final = {
     b"\x4d\x3c\xb2\xa1": ("<", 1),
     b"\xa1\xb2\x3c\x4d": (">", 1),
 }
+_PCAP_MAJOR: Final = 2
 _PCAPNG: Final = b"\x0a\x0d\x0d\x0a"
 MAGICS: Final = (*_PCAP, _PCAPNG)
 
@@ -96,7 +97,10 @@ class PacketFile:
             raise _Damage("is not a packet file")
         order, fraction_ns = _PCAP[magic]
         # Behind the link type's 16 bits stand the frame check sequence's length and reserved bits.
-        link_type = struct.unpack(order + "16xI", self._read(20))[0] & 0xFFFF
+        major, minor, link_type = struct.unpack(order + "HH12xI", self._read(20))
+        if major != _PCAP_MAJOR:
+            raise _Damage(f"is of pcap version {major}.{minor}, which is not known,")
+        link_type &= 0xFFFF
         header = struct.Struct(order + "IIII")
         while True:
             self._begin = self._offset

@@ -114,15 +114,18 @@ class Targets:
         release: Callable[[int], None],
         *,
         hold: Callable[[bool], None] = lambda _: None,
+        tell: Callable[[str, int], None] = lambda _path, _pid: None,
         proc: Path = PROC,
         usual: Iterable[str] = _USUAL,
     ) -> None:
         """`programs`: descriptors by name. `release` takes away what `attach` made. `hold` is told when only a part
-        of a library's functions has probes, and when all of them have."""
+        of a library's functions has probes, and when all of them have; `tell` which file has its probes since, and the
+        process that has it mapped."""
         self._programs = programs
         self._attach = attach
         self._release = release
         self._hold = hold
+        self._tell = tell
         self._proc = proc
         self._files: dict[FileKey, _File] = {}
         self._inodes: dict[Hashable, _Inode] = {}  # those with uprobes
@@ -157,12 +160,15 @@ class Targets:
         if len(self._known) > _MAX_PROCESSES:
             self.tidy()
         mapped: set[FileKey] = set()
-        for key, places in self._mapped(pid):
+        for key, path, places in self._mapped(pid):
             file = self._files.get(key)
             if file is None:
                 if len(self._files) >= _MAX_FILES:
                     continue
+                before = self.attached
                 file = self._files[key] = _File(self._open_and_attach(places, key[1]), stays=False)
+                if self.attached > before:
+                    self._tell(path, pid)
             file.pids.add(pid)
             mapped.add(key)
         for key, file in self._files.items():
@@ -194,8 +200,9 @@ class Targets:
         self._files = {}
         self._inodes = {}
 
-    def _mapped(self, pid: int) -> Iterator[tuple[FileKey, list[str]]]:
-        """The files of a process that may carry a library, and the paths by which they can be reached."""
+    def _mapped(self, pid: int) -> Iterator[tuple[FileKey, str, list[str]]]:
+        """The files of a process that may carry a library, as it names them, and the paths by which they can be
+        reached."""
         folder = f"{self._proc}/{pid}"
         try:
             executable = os.readlink(f"{folder}/exe").removesuffix(" (deleted)")
@@ -211,7 +218,7 @@ class Targets:
                 continue
             seen.add(key)
             # The first is the very file; the second may be another by now, and wants a look.
-            yield key, [f"{folder}/map_files/{start}-{end}", f"{folder}/root{path}"]
+            yield key, path, [f"{folder}/map_files/{start}-{end}", f"{folder}/root{path}"]
 
     def _open_and_attach(self, places: Sequence[str], number: int) -> Hashable:
         """The inode that has probes now; None where there is nothing to attach to. `number`: that of the file, which

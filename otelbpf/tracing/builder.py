@@ -78,6 +78,7 @@ class Builder:
         self._resource_of = resource_of
         self._correlator = correlator
         self._named_headers = options.named_headers()
+        self._methods = frozenset(options.known_methods)
         self._conversations: dict[bytes, http.Conversation] = {}
         self._calls: dict[bytes, rpc.Calls] = {}
         self.clock_offset_ns = 0
@@ -92,7 +93,11 @@ class Builder:
         link = self._correlator.link(connection)
         trace_id, span_id, parent_id = self._identify(exchange, link, parent)
         resource = self._resource_of(exchange.pid, exchange.request_first_ns, connection.endpoints)
-        peer = None if link is None else self._peer(link, exchange)
+        peer = None
+        if link is not None:
+            peer = self._peer(link.client if exchange.serving else link.server, exchange)
+        elif connection.joined and (other := self._correlator.other_end(connection)) is not None:
+            peer = self._peer(other, exchange)
         route = None
         if call is None:
             status, error_type = http.status(exchange, kind)
@@ -100,7 +105,9 @@ class Builder:
             tree = conversation.routes or self._routes_of(conversation, exchange, resource, peer)
             response = exchange.response
             route = tree.find(request.target, 0 if response is None else response.status)
-            name = http.span_name(request) if route is None else route.name(request.method)
+            name = http.span_name(request, self._methods)
+            if route is not None:
+                name = route.name(name)
             attributes, shared = conversation.describe(exchange, self._redactor, error_type, route)
         else:
             name = call.span_name
@@ -154,7 +161,9 @@ class Builder:
         conversation = self._conversations.get(connection.key)
         if conversation is None:
             ends = parse_endpoints(connection.endpoints)
-            conversation = http.Conversation(ends, self._named_headers, secured=describe(connection))
+            conversation = http.Conversation(
+                ends, self._named_headers, secured=describe(connection), methods=self._methods
+            )
             self._conversations[connection.key] = conversation
         return conversation
 
@@ -177,9 +186,8 @@ class Builder:
             self._calls[connection.key] = calls
         return calls
 
-    def _peer(self, link: Link, exchange: Exchange) -> Resource | None:
+    def _peer(self, other: Connection, exchange: Exchange) -> Resource | None:
         """Who is at the other end, where anybody was seen to work at it."""
-        other = link.client if exchange.serving else link.server
         pid = other.sent.pid or other.received.pid
         return self._resource_of(pid, exchange.request_first_ns, other.endpoints) if pid else None
 

@@ -2,9 +2,10 @@
 
 Nothing is guessed. The ends find each other by the connection's two initial sequence numbers, which both sockets hold,
 crosswise, and which no translation of addresses in between can confuse; a request is found by its stream offset, which
-both ends count alike. Whichever span is made first leaves the ids for the other. A connection that was
-open before the probes has no common origin of offsets, and is not joined; nor is one whose client is not reported, for
-a parent that nobody will ever see is worse than none.
+both ends count alike. Whichever span is made first leaves the ids for the other. Of a connection that was open before
+the probes only who is at its other end is known, by the addresses, where both are in one network namespace: offsets
+have no common origin there, so its spans are not joined. Nor are those of one whose client is not reported, for a
+parent that nobody will ever see is worse than none.
 """
 
 from __future__ import annotations
@@ -66,6 +67,8 @@ class Correlator:
         self._filtered = filtered
         self._alone: dict[tuple[int, int], Connection] = {}
         self._links: dict[bytes, Link] = {}
+        self._met: dict[bytes, Connection] = {}
+        """Connections that were open before the probes, by their endpoints."""
 
     def note(self, connection: Connection) -> None:
         """A connection was established: it may be the other end of one already known."""
@@ -79,12 +82,27 @@ class Correlator:
             client, server = (connection, other) if connection.flags & _CLIENT else (other, connection)
             self._links[connection.key] = self._links[other.key] = Link(self._ids, client, server)
 
+    def meet(self, connection: Connection) -> None:
+        """The first bytes of a connection were seen."""
+        if connection.joined:
+            self._met[connection.endpoints] = connection
+
+    def other_end(self, connection: Connection) -> Connection | None:
+        """That of a connection that was open before the probes, where its requests are reported there."""
+        ends = connection.endpoints
+        mirrored = ends[16:32] + ends[:16] + ends[34:36] + ends[32:34] + ends[36:]
+        other = self._met.get(mirrored)
+        return other if other is not None and self._is_reported(other) else None
+
     def link(self, connection: Connection) -> Link | None:
         """The link of this connection, where its other end is known too and its requests are reported there."""
         link = self._links.get(connection.key)
-        if link is None or self._reported is None or not (self._filtered or link.client.tls is not None):
-            return link
-        return link if self._reported(link.client) else None
+        return link if link is not None and self._is_reported(link.client) else None
+
+    def _is_reported(self, connection: Connection) -> bool:
+        if self._reported is None or not (self._filtered or connection.tls is not None):
+            return True
+        return self._reported(connection)
 
     def share(self, plain: Connection, carrier: Connection) -> Link | None:
         """Plain text goes over this socket: known from its start, its offsets are the same at both ends too."""
@@ -97,6 +115,8 @@ class Correlator:
     def forget(self, connection: Connection) -> None:
         """The connection is over; its other end may still ask by its own key."""
         self._links.pop(connection.key, None)
+        if self._met.get(connection.endpoints) is connection:
+            del self._met[connection.endpoints]
         numbers = connection.first_sequence
         if numbers is not None and self._alone.get(numbers) is connection:
             del self._alone[numbers]

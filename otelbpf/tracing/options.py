@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from otelbpf.tracing.conventions.http import NO_HEADERS, NamedHeaders
+from otelbpf.tracing.conventions.http import METHODS, NamedHeaders, named_headers
 from otelbpf.tracing.redact import SECRET_KEYS
 from otelbpf.tracing.routes import MAX_OF_SERVICE
 from otelbpf.tracing.sampling import Decide, make_sampler
@@ -20,6 +20,8 @@ class SpanOptions(msgspec.Struct, frozen=True):
     request_headers: Sequence[str] = ()
     """Lower-case names of headers to report; their secrets stay secret."""
     response_headers: Sequence[str] = ()
+    known_methods: Sequence[str] = METHODS
+    """Those that are told by their names."""
     route_patterns: Sequence[str] = ()
     learn_routes: bool = True
     max_routes: int = MAX_OF_SERVICE
@@ -29,9 +31,7 @@ class SpanOptions(msgspec.Struct, frozen=True):
 
     def named_headers(self) -> NamedHeaders:
         """Those asked for by name."""
-        if self.request_headers or self.response_headers:
-            return NamedHeaders(self.request_headers, self.response_headers)
-        return NO_HEADERS
+        return named_headers(self.request_headers, self.response_headers)
 
 
 DEFAULT_OPTIONS = SpanOptions()

@@ -17,7 +17,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from otelbpf.tracing.conventions.target import METHODS, path_and_query
+from otelbpf.tracing.conventions.origin import path_and_query
 
 MAX_OF_SERVICE: Final = 300
 MAX_ROUTES: Final = 20_000
@@ -66,11 +66,14 @@ class Route:
         self.server = ("http.route", text)
         self.client = ("url.template", text)
         self.hits = 0
-        self._names = {method: f"{method} {text}" for method in METHODS}
+        self._names: dict[str, str] = {}
 
     def name(self, method: str) -> str:
-        """The name of a request's span."""
-        return self._names.get(method) or f"HTTP {self.text}"
+        """The name of a request's span; `method` is one of a few."""
+        name = self._names.get(method)
+        if name is None:
+            name = self._names[method] = f"{method} {self.text}"
+        return name
 
 
 class _Node:

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
@@ -247,6 +248,49 @@ def test_a_recording_replays_to_the_same_spans(tmp_path: Path) -> None:
     assert replayed.returncode == 0
     assert len(_spans(replayed.stdout)) == REQUESTS
     assert BALANCED in replayed.stderr
+
+
+def test_what_is_told_follows_the_settings(tmp_path: Path) -> None:
+    capture = tmp_path / "out.cap"
+    otelbpf("record", capture, "--duration", "10ms", module=FAKE_LIVE)
+
+    chosen = {
+        "OTEL_INSTRUMENTATION_HTTP_KNOWN_METHODS": "POST,get",
+        "OTEL_RESOURCE_ATTRIBUTES": "team=a%2Cb,deployment.environment.name=test",
+        "OTELBPF_REDACTION_REQUEST_HEADERS": "Host,X-None",
+        "OTELBPF_REDACTION_QUERY_KEYS": "pin",
+    }
+    told = otelbpf("replay", capture, "--export", "file:-", **chosen)
+    none = otelbpf("replay", capture, "--export", "file:-", OTEL_TRACES_SAMPLER="always_off")
+    some = otelbpf(
+        *("replay", capture, "--export", "file:-"), OTEL_TRACES_SAMPLER="traceidratio", OTEL_TRACES_SAMPLER_ARG="0"
+    )
+
+    assert (told.returncode, none.returncode, some.returncode) == (0, 0, 0)
+    spans = _spans(told.stdout)
+    assert len(spans) == REQUESTS
+    for number, span in enumerate(spans):
+        assert span["name"] == "HTTP /{id}"
+        attributes = {pair["key"]: pair["value"] for pair in cast("list[dict[str, Any]]", span["attributes"])}
+        assert attributes["http.request.method"] == {"stringValue": "_OTHER"}
+        assert attributes["http.request.method_original"] == {"stringValue": "GET"}
+        assert attributes["http.request.header.host"] == {"arrayValue": {"values": [{"stringValue": "h"}]}}
+        assert attributes["url.path"] == {"stringValue": f"/{number}"}
+        assert attributes["url.query"] == {"stringValue": "token=planted"}
+        assert not [name for name in attributes if name.startswith("http.response.header.")]
+    resources = [
+        resource["resource"] for line in told.stdout.splitlines() for resource in json.loads(line)["resourceSpans"]
+    ]
+    for resource in resources:
+        attributes = {
+            pair["key"]: pair["value"]["stringValue"]
+            for pair in resource["attributes"]
+            if "stringValue" in pair["value"]
+        }
+        assert (attributes["team"], attributes["deployment.environment.name"]) == ("a,b", "test")
+    for left_out in (none, some):
+        assert left_out.stdout == ""
+        assert f"    lost: sampled_out                       {REQUESTS:>20}\n" in left_out.stderr
 
 
 def test_a_recording_is_not_overwritten_unawares(tmp_path: Path) -> None:

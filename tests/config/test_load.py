@@ -77,9 +77,12 @@ def test_every_setting_can_be_given_by_its_own_variable_as_it_is_printed(key: st
         ("OTEL_TRACES_EXPORTER", "otlp,console", "export.to", ("otlp", "console")),
         ("OTEL_BSP_SCHEDULE_DELAY", "250", "export.delay_seconds", 0.25),
         ("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "17", "export.batch_spans", 17),
+        ("OTEL_BSP_MAX_QUEUE_SIZE", "2048", "export.queue_spans", 2048),
+        ("OTEL_BSP_EXPORT_TIMEOUT", "1500", "export.timeout_seconds", 1.5),
         ("OTEL_TRACES_SAMPLER", "traceidratio", "sampling.sampler", "traceidratio"),
         ("OTEL_TRACES_SAMPLER_ARG", "0.5", "sampling.ratio", 0.5),
         ("OTEL_RESOURCE_ATTRIBUTES", "a=b,c=d%2Ce", "resource.attributes", {"a": "b", "c": "d,e"}),
+        ("OTEL_INSTRUMENTATION_HTTP_KNOWN_METHODS", "GET, Brew", "conventions.known_methods", ("GET", "Brew")),
         ("OTEL_LOG_LEVEL", "DEBUG", "log.level", "debug"),
         ("OTEL_EXPORTER_PROMETHEUS_PORT", "9000", "health.listen", "localhost:9000"),
         ("OTEL_EXPORTER_PROMETHEUS_HOST", "::1", "health.listen", "[::1]:9464"),
@@ -111,18 +114,30 @@ def test_bad_variables_are_all_named() -> None:
         {
             "OTELBPF_FILTER_PORTS": "1",
             "OTELBPF_FILTERS_PORTS": "0",
+            "OTEL_BSP_MAX_QUEUE_SIZE": "0",
             "OTEL_BSP_SCHEDULE_DELAY": "5s",
+            "OTEL_BSP_EXPORT_TIMEOUT": "-1",
             "OTEL_RESOURCE_ATTRIBUTES": "a",
             "OTEL_EXPORTER_PROMETHEUS_PORT": "x",
         }
     ).splitlines() == [
         "environment OTELBPF_FILTER_PORTS: unknown; did you mean OTELBPF_FILTERS_PORTS?",
         'environment OTELBPF_FILTERS_PORTS: "0" is not a whole number (1 to 65535), or several separated by commas',
+        'environment OTEL_BSP_MAX_QUEUE_SIZE: "0" is not a whole number (1 to 1073741824), or auto',
         'environment OTEL_BSP_SCHEDULE_DELAY: "5s" is not a whole number of milliseconds (0 to 3600000)',
+        'environment OTEL_BSP_EXPORT_TIMEOUT: "-1" is not a whole number of milliseconds (0 to 3600000)',
         'environment OTEL_RESOURCE_ATTRIBUTES: "a" is not pairs such as deployment.environment.name=test,team=shop',
         'environment OTEL_EXPORTER_PROMETHEUS_PORT: "localhost:x" is not HOST:PORT such as 127.0.0.1:9464 or '
         "[::1]:9464, or off",
     ]
+
+
+def test_what_may_be_a_secret_is_not_repeated() -> None:
+    for variable in ("OTEL_EXPORTER_OTLP_HEADERS", "OTEL_EXPORTER_OTLP_TRACES_HEADERS", "OTELBPF_OTLP_HEADERS"):
+        assert _refused({variable: "Authorization: Bearer planted"}) == (
+            f"environment {variable}: the value (not shown) is not pairs such as "
+            "deployment.environment.name=test,team=shop"
+        )
 
 
 @pytest.mark.parametrize(
@@ -137,6 +152,11 @@ def test_bad_variables_are_all_named() -> None:
             {"OTELBPF_LIMITS_HEAD_BYTES": "4KiB"},
             "limits.head_bytes (environment OTELBPF_LIMITS_HEAD_BYTES): less than capture.head_limit_bytes, "
             "so that copied bytes would be thrown away",
+        ),
+        (
+            {"OTEL_BSP_MAX_QUEUE_SIZE": "10", "OTEL_BSP_MAX_EXPORT_BATCH_SIZE": "11"},
+            "export.batch_spans (environment OTEL_BSP_MAX_EXPORT_BATCH_SIZE): more than export.queue_spans, "
+            "which is 10",
         ),
         (
             {"OTEL_TRACES_EXPORTER": "otlp,otlp"},

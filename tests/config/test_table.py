@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from otelbpf.config.table import Row, table
-from otelbpf.config.telling import Redaction
+from otelbpf.config.telling import Conventions, Redaction
+from otelbpf.tracing.conventions.http import METHODS
 from otelbpf.tracing.redact import SECRET_KEYS
 from otelbpf.tracing.sampling import NAMES
 
@@ -60,4 +61,5 @@ def test_any_text_is_a_value_or_one_line_that_says_what_is_expected(row: Row, te
 
 def test_the_defaults_of_the_stages_are_the_defaults_here() -> None:
     assert Redaction().query_keys == SECRET_KEYS
+    assert Conventions().known_methods == METHODS
     assert table()["sampling.sampler"].form.expected == "one of " + ", ".join(NAMES)

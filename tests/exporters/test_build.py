@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -149,9 +150,9 @@ def test_settings_that_cannot_be(environment: dict[str, str], words: str) -> Non
     assert ledger.exports == {}
 
 
-def _limits(specs: list[str], environment: Mapping[str, str], batch_spans: int | None = None) -> Limits:
+def _limits(specs: list[str], environment: Mapping[str, str], **given: Any) -> Limits:
     exporters = build_exporters(
-        specs, environment=environment, ledger=Ledger(), version=VERSION, queue_bytes=1 << 20, batch_spans=batch_spans
+        specs, environment=environment, ledger=Ledger(), version=VERSION, queue_bytes=1 << 20, **given
     )
     exporter = exporters[0]
     assert isinstance(exporter, QueuedExporter)
@@ -171,7 +172,10 @@ def test_the_batch_variables() -> None:
 
     assert (limits.queue_bytes, limits.queue_spans, limits.batch_spans) == (1 << 20, 100, 10)
     assert (limits.delay_seconds, limits.attempt_seconds) == (0.0, 3.0)
-    assert _limits(["otlp"], asked, batch_spans=23).batch_spans == 23
+    given = _limits(["otlp"], asked, queue_spans=99, batch_spans=23, delay_seconds=2.0, attempt_seconds=1.5)
+    assert (given.queue_spans, given.batch_spans) == (99, 23)
+    assert (given.delay_seconds, given.attempt_seconds) == (2.0, 1.5)
+    assert _limits(["otlp"], asked, attempt_seconds=0.0).attempt_seconds == 7.0
     assert _limits(["otlp"], {**asked, "OTEL_BSP_EXPORT_TIMEOUT": "0"}).attempt_seconds == 7.0
     defaults = _limits(["otlp"], {})
     assert (defaults.queue_spans, defaults.batch_spans, defaults.delay_seconds, defaults.attempt_seconds) == (

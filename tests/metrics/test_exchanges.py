@@ -233,3 +233,38 @@ def test_what_is_known_of_a_service(kernel: FakeKernel) -> None:
     told = dict(services["stock"])
     assert told["process.executable.name"] == "stock"
     assert not {"process.pid", "service.instance.id", "service.name"} & told.keys()
+
+
+def test_a_connection_older_than_the_probes_counts_once(kernel: FakeKernel) -> None:
+    """Its two ends know each other by their addresses, in one network namespace; its spans are not joined."""
+    client, server = kernel.connect(joined=True), kernel.accept(joined=True)
+    for number in range(3):
+        client.send(GET % number)
+        server.receive(GET % number).send(OK % 200)
+        client.receive(OK % 200)
+    kernel.wait()
+    spans = kernel.spans()
+    assert counts(kernel, "traces_service_graph_request") == {edge("shop", "stock"): len(spans) // 2}
+    assert {span.parent_id for span in spans} == {b""}
+    client.close()
+    server.close()
+
+    kernel.accept(joined=True).receive(GET % 9).send(OK % 200)
+    kernel.wait()
+    (last,) = kernel.spans()
+    assert counts(kernel, "traces_service_graph_request")[edge("user", "stock", "virtual_node")] == 1
+    assert last.kind == 2
+
+
+def test_one_whose_client_is_left_out_counts_all_the_same() -> None:
+    """At the end that is told of."""
+    kernel = name_processes(FakeKernel(traced=lambda process: process.executable == "/bin/stock"))
+    client, server = kernel.connect(joined=True), kernel.accept(joined=True)
+    for number in range(3):
+        client.send(GET % number)
+        server.receive(GET % number).send(OK % 200)
+        client.receive(OK % 200)
+    kernel.wait()
+    told = len(kernel.spans())
+    assert told > 0
+    assert counts(kernel, "traces_service_graph_request") == {edge("user", "stock", "virtual_node"): told}

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from otelbpf.protocols.base import Gap, Message, ProtocolError, Side
 from otelbpf.protocols.http1 import Http1
-from otelbpf.protocols.http1_head import OWN, WANTED
+from otelbpf.protocols.http1_head import NEEDED, WANTED
 
-KEPT = WANTED | OWN
+KEPT = WANTED | NEEDED
 
 patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 """For a busy machine: how long an example takes says nothing about what it finds."""

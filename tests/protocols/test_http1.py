@@ -177,6 +177,92 @@ def test_a_response_may_begin_and_end_before_its_request_ends() -> None:
     assert [told(m)[:2] for m in parser.receive(S, OK)] == [("GET", 200)]
 
 
+ASKS = b"POST /a HTTP/1.1\r\nHost: h\r\nContent-Length: 300\r\nExpect: 100-Continue\r\n\r\n"
+AGAIN = b"POST /b HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\nabc"
+FAILED = b"HTTP/1.1 417 Expectation Failed\r\nContent-Length: 0\r\n\r\n"
+
+
+@pytest.mark.parametrize("step", [1, 2, 7, 1000])
+@pytest.mark.parametrize("framing", [b"Content-Length: 300", b"Transfer-Encoding: chunked"])
+def test_a_body_that_is_not_wanted_need_not_come(framing: bytes, step: int) -> None:
+    """Behind a final answer to Expect: 100-continue, what begins like a request is the next one (curl after 417)."""
+    asks = ASKS.replace(b"Content-Length: 300", framing)
+    parser = Http1()
+    found = [*parser.receive(Side.CLIENT, asks), *parser.receive(Side.SERVER, FAILED)]
+    for at in range(0, len(AGAIN), step):
+        found += parser.receive(Side.CLIENT, AGAIN[at : at + step])
+    found += parser.receive(Side.SERVER, FAILED)
+
+    requests = {message.begin: message for message in found if message.side is Side.CLIENT}
+    assert [(m.target, m.end - m.begin, m.body_size, m.incomplete) for m in requests.values()] == [
+        ("/a", len(asks), 0, Incomplete.NONE),
+        ("/b", len(AGAIN), 3, Incomplete.NONE),
+    ]
+    assert len({message.begin for message in found if message.side is Side.SERVER}) == 2
+
+
+@pytest.mark.parametrize("answers", [b"", b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.1 100 C\r\n\r\n" + FAILED, FAILED])
+@pytest.mark.parametrize("step", [1, 1000])
+def test_a_body_that_was_asked_about_may_come_all_the_same(answers: bytes, step: int) -> None:
+    """As wished for, or because the answer took its time."""
+    body = b"{" + b"x" * 299
+    parser = Http1()
+    found = [*parser.receive(Side.CLIENT, ASKS), *parser.receive(Side.SERVER, answers)]
+    for at in range(0, len(body), step):
+        found += parser.receive(Side.CLIENT, body[at : at + step])
+    found += parser.receive(Side.CLIENT, AGAIN)
+
+    requests = {message.begin: message for message in found if message.side is Side.CLIENT}
+    assert [(m.target, m.body_size) for m in requests.values()] == [("/a", 300), ("/b", 3)]
+
+
+def test_a_body_that_looks_like_a_request_is_one_while_nothing_is_answered() -> None:
+    """A final answer alone makes it doubtful."""
+    parser = Http1()
+    body = AGAIN.ljust(300)
+    found = [*parser.receive(Side.CLIENT, ASKS), *parser.receive(Side.CLIENT, body)]
+
+    assert [(message.target, message.body_size) for message in found[1:]] == [("/a", 300)]
+
+
+@pytest.mark.parametrize(
+    ("length", "data"), [(b"Content-Length: 5", b"hello"), (b"Transfer-Encoding: chunked", b"GET /" + b"a" * 4096)]
+)
+def test_where_a_body_and_a_request_look_alike_nothing_is_guessed(length: bytes, data: bytes) -> None:
+    parser = Http1()
+    parser.receive(Side.CLIENT, ASKS.replace(b"Content-Length: 300", length))
+    parser.receive(Side.SERVER, FAILED)
+
+    with pytest.raises(ProtocolError, match="the body, or another request"):
+        parser.receive(Side.CLIENT, data)
+
+
+def test_a_gap_where_a_body_may_not_have_come_takes_the_framing() -> None:
+    """Before the answer it is the body's."""
+    for answer, survives in ((b"", True), (b"HTTP/1.1 100 Continue\r\n\r\n", True), (FAILED, False)):
+        parser = Http1()
+        parser.receive(Side.CLIENT, ASKS)
+        parser.receive(Side.SERVER, answer)
+        if not survives:
+            with pytest.raises(ProtocolError):
+                parser.lose(Side.CLIENT, Gap(300, deliberate=True))
+            continue
+        (message,) = parser.lose(Side.CLIENT, Gap(300, deliberate=True))
+        assert (message.target, message.body_size) == ("/a", 300)
+
+
+@pytest.mark.parametrize("more", [b"", b"GE"])
+def test_a_body_that_was_kept_back_is_not_missing_at_the_close(more: bytes) -> None:
+    """Nor is what may be the beginning of another request part of it."""
+    parser = Http1()
+    (message,) = parser.receive(Side.CLIENT, ASKS)
+    parser.receive(Side.SERVER, FAILED)
+    assert parser.receive(Side.CLIENT, more) == []
+
+    assert parser.close(Side.CLIENT) == [message]
+    assert (message.end, message.body_size, message.incomplete) == (len(ASKS), 0, Incomplete.NONE)
+
+
 def test_empty_lines_before_a_request_are_not_part_of_it() -> None:
     """RFC 9112 section 2.2, in any pieces."""
     for cut in range(7):

@@ -146,7 +146,7 @@ versions = _one_of(b"HTTP/1.1|HTTP/1.1|HTTP/1.1|HTTP/1.1|HTTP/1.0|HTTP/1.2|HTTP/
 statuses = _one_of(b"200|204|205|304|100|101|103|999|099|20|2000")
 reasons = _one_of(b" OK|| | Not Found| f\xfcr\t\x01| a\x0bb|  x|\t")
 names = _one_of(
-    b"Host|host|Content-Length|content-length|Transfer-Encoding|Connection|Upgrade|User-Agent|traceparent|Accept",
+    b"Host|host|Content-Length|content-length|Transfer-Encoding|Connection|Upgrade|User-Agent|traceparent|Accept|Expect",
     b"X-Forwarded-For|X_Y|A B||Host |\xe9|Trailer",
 )
 values = _one_of(

@@ -283,6 +283,8 @@ def test_garbage(path: Path, data: st.DataObject) -> None:
         (b"GET / HTTP/1.1", "is not a packet file at byte 0"),
         (b"\xd4\xc3", "ends too early at byte 0"),
         (b"\xd4\xc3\xb2\xa1\2\0\4\0", "ends too early at byte 0"),
+        (b"\xd4\xc3\xb2\xa1\3\0\1\0" + bytes(16), "is of pcap version 3.1, which is not known, at byte 0"),
+        (b"\xa1\xb2\xc3\xd4\0\3\0\1" + bytes(16), "is of pcap version 3.1, which is not known, at byte 0"),
     ],
 )
 def test_a_file_that_is_none(path: Path, content: bytes, message: str) -> None:

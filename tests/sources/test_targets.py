@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -82,10 +83,13 @@ def proc(tmp_path: Path) -> Proc:
     return Proc(tmp_path / "proc")
 
 
-def make(uprobes: Uprobes, proc: Proc, *usual: Path) -> Targets:
+def make(
+    uprobes: Uprobes, proc: Proc, *usual: Path, tell: Callable[[str, int], None] = lambda _path, _pid: None
+) -> Targets:
     names = {name for hook in HOOKS.values() for name in (hook.entry, hook.leaving) if name}
     programs = {name: number for number, name in enumerate(sorted(names))}
-    return Targets(programs, uprobes.attach, os.close, hold=uprobes.hold, proc=proc.folder, usual=map(str, usual))
+    paths = map(str, usual)
+    return Targets(programs, uprobes.attach, os.close, hold=uprobes.hold, tell=tell, proc=proc.folder, usual=paths)
 
 
 def test_a_library_is_attached_once_and_let_go_with_its_last_process(plain: Path, library: Path, proc: Proc) -> None:
@@ -107,6 +111,19 @@ def test_a_library_is_attached_once_and_let_go_with_its_last_process(plain: Path
     proc.end(11)
     targets.tidy()
     assert targets.attached == 0
+
+
+def test_each_library_that_has_probes_now_is_told_once(plain: Path, library: Path, proc: Proc, tmp_path: Path) -> None:
+    """By the path its process has it under, after its last probe; the usual ones are not met in a process."""
+    uprobes, told = Uprobes(), list[tuple[str, int, int]]()
+    usual = compiled(tmp_path / "libssl.so.1.1", LIBRARY, "-shared", "-fPIC")
+    proc.start(10, plain, library)
+    proc.start(11, plain, library)
+    targets = make(uprobes, proc, usual, tell=lambda path, pid: told.append((path, pid, len(uprobes.attached))))
+    targets.look(10)
+    targets.look_at_all()
+
+    assert told == [(str(library), 10, 10)]
 
 
 def test_one_inode_under_the_numbers_of_two_mounts(plain: Path, library: Path, proc: Proc) -> None:

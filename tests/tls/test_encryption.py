@@ -81,6 +81,7 @@ def test_a_client_and_a_server_that_their_own_calls_tell() -> None:
         "tls.protocol.version": "1.3",
         "tls.cipher": "TLS_AES_256_GCM_SHA384",
         "tls.client.server_name": "site.example",
+        "tls.resumed": False,
     }
     assert attributes(served)["client.address"] == "10.0.0.2"
     assert (served.trace_id, served.parent_id) == (asked.trace_id, asked.span_id)

@@ -9,22 +9,35 @@ A client sends the same headers again and again over a connection, so what follo
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from functools import lru_cache
+from collections.abc import Container, Iterable
 
 from otelbpf.connections.address import Endpoints
 from otelbpf.exchanges.exchange import Exchange
 from otelbpf.protocols.base import Message, StreamMessage
-from otelbpf.tracing.conventions.target import METHODS, OTHER_METHOD, path_and_query
+from otelbpf.tracing.conventions.origin import (
+    asks_tunnel,
+    authority_of,
+    default_port,
+    forwarded_client,
+    forwarded_host,
+    forwarded_scheme,
+    is_unknown,
+    path_and_query,
+)
 from otelbpf.tracing.redact import Redactor
 from otelbpf.tracing.routes import Route, Tree
 from otelbpf.tracing.span import NOTHING_SHARED, AttributeSet, AttributeValue, Kind, Status
 
-_SHAPING_HEADERS = ("host", "user-agent", "forwarded", "x-forwarded-for", "x-forwarded-proto")
+METHODS = ("CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "QUERY", "TRACE")
+"""http.request.method knows these (RFC 9110, RFC 5789, draft-ietf-httpbis-safe-method-w-body), unless others
+are asked for; any other is _OTHER."""
+OTHER_METHOD = "_OTHER"
+
+SHAPING_HEADERS = ("host", "user-agent", "forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto")
 """Those that shared attributes are made from."""
 WANTED_HEADERS = frozenset(
     (
-        *_SHAPING_HEADERS,
+        *SHAPING_HEADERS,
         ":scheme",
         "traceparent",
         "tracestate",
@@ -41,15 +54,13 @@ _FINE = (Status.UNSET, "")
 
 Attribute = tuple[str, AttributeValue]
 Attributes = list[tuple[str, AttributeValue]]
+_LONGEST_HOST = 256
 _NOT_PLAIN = re.compile("[?#;@%]")  # more than a path, or one that a secret may stand in
-DEFAULT_PORTS = {"http": 80, "https": 443}
-_LONGEST_KEPT = 256
-"""Longer authorities are taken apart each time: no host has one, and what a stranger sends is to take no memory."""
 
 
-def span_name(request: Message) -> str:
+def span_name(request: Message, methods: Container[str] = METHODS) -> str:
     """`{method}`, where no route is known; HTTP for unknown methods."""
-    return request.method if request.method in METHODS else "HTTP"
+    return request.method if request.method in methods else "HTTP"
 
 
 def status(exchange: Exchange, kind: Kind) -> tuple[Status, str]:
@@ -87,6 +98,11 @@ class NamedHeaders:
 NO_HEADERS = NamedHeaders()
 
 
+def named_headers(request: Iterable[str], response: Iterable[str]) -> NamedHeaders:
+    """The headers asked for; NO_HEADERS, which costs nothing, where none are."""
+    return NamedHeaders(request, response) if request or response else NO_HEADERS
+
+
 class Conversation:
     """The attributes of one connection's exchanges."""
 
@@ -94,6 +110,7 @@ class Conversation:
         "_base",
         "_headers",
         "_method",
+        "_methods",
         "_named",
         "_secured",
         "_shaping",
@@ -104,13 +121,19 @@ class Conversation:
     )
 
     def __init__(
-        self, endpoints: Endpoints, named: NamedHeaders = NO_HEADERS, *, secured: tuple[Attribute, ...] = ()
+        self,
+        endpoints: Endpoints,
+        named: NamedHeaders = NO_HEADERS,
+        *,
+        secured: tuple[Attribute, ...] = (),
+        methods: Container[str] = METHODS,
     ) -> None:
-        """`secured`: what is told of TLS, where the messages went through it."""
+        """`secured`: what is told of TLS, where the messages went through it; `methods`: those that are known."""
         self.endpoints = endpoints
         self.routes: Tree | None = None
         """Those of the service that is asked."""
         self._secured = secured
+        self._methods = methods
         self._named = named
         # What the last request of origin-form led to, and what it was.
         self._headers: dict[str, str] = {}
@@ -159,7 +182,7 @@ class Conversation:
     def asked(self, request: Message) -> str:
         """Whom a client asks: the host by its name, otherwise by its address."""
         _, host, port = authority_of(request, "")
-        if not host or len(host) > _LONGEST_KEPT:
+        if not host or len(host) > _LONGEST_HOST:
             host, port = self.endpoints.remote_address, self.endpoints.remote_port
         return f"{host}:{port}"
 
@@ -169,7 +192,7 @@ class Conversation:
         request = exchange.request
         self._headers, self._method, self._version = request.headers, request.method, request.version
         role = "server" if exchange.serving else "client"
-        shaping = [role, request.method, request.version, *map(request.headers.get, _SHAPING_HEADERS)]
+        shaping = [role, request.method, request.version, *map(request.headers.get, SHAPING_HEADERS)]
         if isinstance(request, StreamMessage):
             shaping += (request.headers.get(":scheme"), *sorted(request.unknown))
         if shaping != self._shaping:
@@ -183,13 +206,14 @@ class Conversation:
         headers, method = request.headers, request.method
         found: Attributes = []
         if method:
-            found.append(("http.request.method", method if method in METHODS else OTHER_METHOD))
-            if method not in METHODS:
+            known = method in self._methods
+            found.append(("http.request.method", method if known else OTHER_METHOD))
+            if not known:
                 found.append(("http.request.method_original", method))
         scheme, host, port = authority_of(request, "https" if self._secured else "http")
         found += ends_of(exchange, self.endpoints, scheme)
         if exchange.serving:
-            scheme = _forwarded_scheme(headers) or scheme
+            scheme = forwarded_scheme(headers) or scheme
         if scheme:
             found.append(("url.scheme", scheme))
         found.append(("network.protocol.version", request.version))
@@ -198,10 +222,11 @@ class Conversation:
             host, port = self.endpoints.remote_address, self.endpoints.remote_port
         if not scheme or not host:
             return AttributeSet(tuple(found)), ""
-        literal = f"[{host}]" if ":" in host else host
-        number = port or DEFAULT_PORTS.get(scheme, 80)
-        authority = literal if DEFAULT_PORTS.get(scheme) == number else f"{literal}:{number}"
-        return AttributeSet(tuple(found)), f"{scheme}://{authority}"
+        authority = f"[{host}]" if ":" in host else host
+        if port and port != default_port(request, scheme):
+            authority = f"{authority}:{port}"
+        # What a tunnel leads to has no scheme (RFC 3986 section 4.2, network-path reference).
+        return AttributeSet(tuple(found)), f"//{authority}" if asks_tunnel(request) else f"{scheme}://{authority}"
 
 
 def ends_of(exchange: Exchange, ends: Endpoints, default: str) -> Attributes:
@@ -210,18 +235,27 @@ def ends_of(exchange: Exchange, ends: Endpoints, default: str) -> Attributes:
     request = exchange.request
     headers = request.headers
     scheme, host, port = authority_of(request, default)
-    number = port or DEFAULT_PORTS.get(scheme, 80)
+    if exchange.serving:
+        scheme = forwarded_scheme(headers) or scheme
+        original, original_port = forwarded_host(headers)
+        if original:
+            host, port = original, original_port
+    port = port or default_port(request, scheme)
     if not host and ends.is_known:
-        host, number = (
+        host, port = (
             (ends.local_address, ends.local_port) if exchange.serving else (ends.remote_address, ends.remote_port)
         )
-    found: Attributes = [("server.address", host), ("server.port", number)] if host else []
+    found: Attributes = [("server.address", host)] if host else []
+    if host and port:
+        found.append(("server.port", port))
     if exchange.serving:
-        client = _forwarded_client(headers)
+        client, client_port = forwarded_client(headers)
+        if not client and ends.is_known:
+            client, client_port = ends.remote_address, ends.remote_port
         if client:
             found.append(("client.address", client))
-        elif ends.is_known:
-            found += [("client.address", ends.remote_address), ("client.port", ends.remote_port)]
+        if client and client_port:
+            found.append(("client.port", client_port))
     if "user-agent" in headers:
         found.append(("user_agent.original", headers["user-agent"]))
     if ends.is_known:
@@ -234,11 +268,6 @@ def ends_of(exchange: Exchange, ends: Endpoints, default: str) -> Attributes:
             ("network.type", ends.network_type),
         ]
     return found
-
-
-def is_unknown(message: Message, name: str) -> bool:
-    """Whether a field may be there whose value was not seen (HTTP/2, joined midway)."""
-    return name in message.unknown or "" in message.unknown
 
 
 def lacks_something(exchange: Exchange) -> bool:
@@ -283,76 +312,18 @@ def _served(target: str, redactor: Redactor) -> Attributes:
 
 
 def _asked(target: str, base: str, redactor: Redactor) -> Attributes:
-    """url.full of the four forms of a target (RFC 9112 section 3.2); none for authority-form, which is no URL. Where
-    `base` is not known, what of the target is known by itself."""
+    """url.full of the four forms of a target (RFC 9112 section 3.2); that of authority-form is `base`, as is that of *.
+    Where `base` is not known, what of the target is known by itself."""
     if not base:
         return _served(target, redactor)
     if target.startswith("/"):
         if not _NOT_PLAIN.search(target):
             return [("url.full", base + target)]
         full = base + target
-    elif target == "*":
+    elif target == "*" or base.startswith("//"):
         full = base
     elif "://" in target:
         full = target
     else:
         return []
     return [("url.full", redactor.url(full))]
-
-
-def authority_of(request: Message, scheme: str) -> tuple[str, str, int]:
-    """Scheme, host and port (0: none given) a request is for: absolute-form wins over Host (RFC 9112 section 3.2.2),
-    :authority too (RFC 9113 section 8.3.1). `scheme` is that of the connection; empty is one that is not known."""
-    if isinstance(request, StreamMessage):
-        headers = request.headers
-        scheme = headers.get(":scheme") or ("" if is_unknown(request, ":scheme") else scheme)
-        return scheme, *split_authority(headers.get("host", ""))
-    target = request.target
-    if "://" in target and not target.startswith("/"):
-        absolute, _, rest = target.partition("://")
-        authority = rest.split("/", 1)[0].split("?", 1)[0].rpartition("@")[2]
-        return absolute.lower(), *split_authority(authority)
-    host = target if request.method == "CONNECT" else request.headers.get("host")
-    return (scheme, *split_authority(host)) if host else (scheme, "", 0)
-
-
-def split_authority(authority: str) -> tuple[str, int]:
-    """`host[:port]` (RFC 3986 section 3.2): host without brackets, port 0 where none or no number is given."""
-    return _remembered_parts(authority) if len(authority) <= _LONGEST_KEPT else _parts(authority)
-
-
-def _parts(authority: str) -> tuple[str, int]:
-    authority = authority.strip().rpartition("@")[2]  # user information is a secret
-    if authority.startswith("["):
-        host, _, rest = authority[1:].partition("]")
-        port = rest[1:] if rest.startswith(":") else ""
-    elif authority.count(":") > 1:
-        return authority, 0
-    else:
-        host, _, port = authority.partition(":")
-    number = int(port) if port.isascii() and port.isdigit() and len(port) <= 5 else 0
-    return host, number if number < 65536 else 0
-
-
-_remembered_parts = lru_cache(4096)(_parts)
-
-
-def _forwarded(headers: dict[str, str], parameter: str) -> str:
-    """A parameter of the first hop of Forwarded (RFC 7239 section 4)."""
-    for pair in headers.get("forwarded", "").split(",", 1)[0].split(";"):
-        name, _, value = pair.partition("=")
-        if name.strip().lower() == parameter:
-            return value.strip().strip('"')
-    return ""
-
-
-def _forwarded_client(headers: dict[str, str]) -> str:
-    """The original client: Forwarded, else the first of X-Forwarded-For."""
-    first = _forwarded(headers, "for") or headers.get("x-forwarded-for", "").split(",", 1)[0]
-    return split_authority(first)[0] if first else ""
-
-
-def _forwarded_scheme(headers: dict[str, str]) -> str:
-    """The original scheme, by the same headers."""
-    first = _forwarded(headers, "proto") or headers.get("x-forwarded-proto", "").split(",", 1)[0]
-    return first.strip().lower()

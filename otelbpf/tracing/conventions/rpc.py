@@ -21,16 +21,16 @@ from otelbpf.exchanges.exchange import Exchange
 from otelbpf.protocols.base import Message, StreamMessage
 from otelbpf.tracing.conventions.http import (
     NO_HEADERS,
+    SHAPING_HEADERS,
     Attribute,
     Attributes,
     NamedHeaders,
     ends_of,
-    is_unknown,
     lacks,
     lacks_something,
     named,
 )
-from otelbpf.tracing.conventions.target import path_and_query
+from otelbpf.tracing.conventions.origin import is_unknown, path_and_query
 from otelbpf.tracing.redact import Redactor
 from otelbpf.tracing.span import NOTHING_SHARED, AttributeSet, AttributeValue, Kind, Status
 
@@ -231,7 +231,7 @@ class Calls:
         return self._shared
 
 
-_SHAPING = (":scheme", "host", "user-agent", "forwarded", "x-forwarded-for")
+_SHAPING = (":scheme", *SHAPING_HEADERS)
 
 
 _OF_REQUEST = ("otelbpf.rpc.request.messages", "http.request.body.size")

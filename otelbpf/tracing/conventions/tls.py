@@ -22,5 +22,7 @@ def describe(connection: Connection) -> tuple[tuple[str, AttributeValue], ...]:
         ("tls.cipher", negotiated.cipher),
         ("tls.client.server_name", negotiated.server_name),
         ("tls.next_protocol", negotiated.protocol),
+        ("tls.resumed", negotiated.resumed),
     )
-    return (("otelbpf.tls.evidence", end.evidence.value), *(pair for pair in told if pair[1]))
+    known = ((name, value) for name, value in told if value is not None and value != "")
+    return (("otelbpf.tls.evidence", end.evidence.value), *known)

@@ -88,6 +88,7 @@ def test_what_is_shared_is_made_anew_only_where_it_differs() -> None:
         {"user-agent": "c"},
         {"forwarded": "for=10.9.8.7"},
         {"x-forwarded-for": "10.9.8.6"},
+        {"x-forwarded-host": "d"},
         {"x-forwarded-proto": "https"},
     ):
         assert shared(base) is not shared({**base, **changed})
@@ -173,6 +174,18 @@ def test_unknown_methods_are_other() -> None:
         assert http.span_name(exchange(method).request) == "HTTP"
 
 
+def test_the_known_methods_are_those_of_the_conventions_unless_others_are_asked_for() -> None:
+    """A list takes the place of the default one (OTEL_INSTRUMENTATION_HTTP_KNOWN_METHODS)."""
+    assert {*http.METHODS, "_OTHER"} == {value.value for value in incubating_http.HttpRequestMethodValues}
+    chosen = frozenset(("GET", "BREW"))
+    for method, known in (("BREW", True), ("GET", True), ("POST", False), ("brew", False)):
+        found = attributes(exchange(method), http.Conversation(ENDS.endpoints, methods=chosen))
+        original = None if known else method
+        assert found["http.request.method"] == (method if known else "_OTHER")
+        assert found.get("http.request.method_original") == original
+        assert http.span_name(exchange(method).request, chosen) == (method if known else "HTTP")
+
+
 @pytest.mark.parametrize(
     ("target", "path", "query"),
     [
@@ -204,32 +217,70 @@ def test_the_four_forms_of_a_target(target: str, path: str | None, query: str | 
         ("*", "h", "http://h", "h", 80),
         ("http://u:p@x/a", "h", "http://REDACTED:REDACTED@x/a", "x", 80),
         ("https://x/a", "h", "https://x/a", "x", 443),
-        ("h:99999", "h:99999", None, "h", 80),
+        ("ftp://x/a", "h", "ftp://x/a", "x", None),
+        ("db:5432", "h", "//db:5432", "db", 5432),
+        ("[::1]:443", "h", "//[::1]:443", "::1", 443),
+        ("u:p@db:5432", "h", "//db:5432", "db", 5432),
+        ("db:99999", "db:99999", "//db", "db", None),
     ],
 )
-def test_url_full_and_server_of_a_client(target: str, host: str, full: str | None, address: str, port: int) -> None:
-    """Absolute-form wins over Host; no Host means the peer."""
-    method = "CONNECT" if target.startswith("h:") else "GET"
+def test_url_full_and_server_of_a_client(target: str, host: str, full: str, address: str, port: int | None) -> None:
+    """Absolute-form wins over Host; no Host means the peer. A tunnel's URL has no scheme, and no port is made up."""
+    method = "GET" if target.startswith("/") or "://" in target or target == "*" else "CONNECT"
     found = attributes(exchange(method, target, serving=False, headers={"host": host} if host else {}), V6)
 
-    assert (found.get("url.full"), found["server.address"], found["server.port"]) == (full, address, port)
+    assert (found.get("url.full"), found["server.address"], found.get("server.port")) == (full, address, port)
 
 
 @pytest.mark.parametrize(
-    ("headers", "client"),
+    ("headers", "client", "port"),
     [
-        ({"x-forwarded-for": "192.0.2.7, 10.0.0.9"}, "192.0.2.7"),
-        ({"x-forwarded-for": "192.0.2.7:1234"}, "192.0.2.7"),
-        ({"forwarded": 'proto=https;for="[2001:db8::9]:47"; by=x, for=1.1.1.1', "x-forwarded-for": "9"}, "2001:db8::9"),
-        ({"forwarded": "proto=https"}, "10.0.0.2"),
+        ({"x-forwarded-for": "192.0.2.7, 10.0.0.9"}, "192.0.2.7", None),
+        ({"x-forwarded-for": "192.0.2.7:1234"}, "192.0.2.7", 1234),
+        ({"x-forwarded-for": "2001:db8::9"}, "2001:db8::9", None),
+        (
+            {"forwarded": 'proto=https;for="[2001:db8::9]:47"; by=x, for=1.1.1.1', "x-forwarded-for": "9"},
+            "2001:db8::9",
+            47,
+        ),
+        ({"forwarded": 'For="192.0.2.7:_port"'}, "192.0.2.7", None),
+        ({"forwarded": "proto=https"}, "10.0.0.2", 40000),
+        ({"forwarded": "for=unknown"}, "10.0.0.2", 40000),
+        ({"forwarded": 'for="_gazonk:1"'}, "10.0.0.2", 40000),
+        ({"x-forwarded-for": "unknown, 192.0.2.7"}, "10.0.0.2", 40000),
     ],
 )
-def test_the_client_behind_a_proxy(headers: dict[str, str], client: str) -> None:
-    """Forwarded wins over X-Forwarded-For; the peer stays network.peer.address."""
+def test_the_client_behind_a_proxy(headers: dict[str, str], client: str, port: int | None) -> None:
+    """Forwarded wins over X-Forwarded-For; what is no address is none; the peer stays network.peer.address."""
     found = attributes(exchange(headers=headers))
 
-    assert (found["client.address"], found["network.peer.address"]) == (client, "10.0.0.2")
-    assert ("client.port" in found) == (client == "10.0.0.2")
+    assert (found["client.address"], found.get("client.port")) == (client, port)
+    assert (found["network.peer.address"], found["network.peer.port"]) == ("10.0.0.2", 40000)
+
+
+@pytest.mark.parametrize(
+    ("headers", "address", "port", "scheme"),
+    [
+        ({"x-forwarded-host": "shop.example, inner"}, "shop.example", 80, "http"),
+        ({"x-forwarded-host": "shop.example:81"}, "shop.example", 81, "http"),
+        ({"forwarded": 'for=1.1.1.1;host="shop.example:82"', "x-forwarded-host": "x"}, "shop.example", 82, "http"),
+        ({"forwarded": "host=shop.example;proto=https"}, "shop.example", 443, "https"),
+        ({"x-forwarded-host": "shop.example", "x-forwarded-proto": "https,http"}, "shop.example", 443, "https"),
+        ({"x-forwarded-proto": "HTTPS"}, "inner", 443, "https"),
+        ({"x-forwarded-proto": "wss"}, "inner", 443, "wss"),
+        ({"x-forwarded-proto": "gopher"}, "inner", None, "gopher"),
+        ({"x-forwarded-host": ""}, "inner", 80, "http"),
+    ],
+)
+def test_the_host_a_proxy_was_asked_for(headers: dict[str, str], address: str, port: int | None, scheme: str) -> None:
+    """Forwarded, X-Forwarded-Host, Host, in that order; a port that is not given is that of the original scheme. A
+    client's span tells whom it asked itself."""
+    headers = {"host": "inner", **headers}
+    found = attributes(exchange(headers=headers))
+    asked = attributes(exchange(headers={**headers}, serving=False))
+
+    assert (found["server.address"], found.get("server.port"), found["url.scheme"]) == (address, port, scheme)
+    assert (asked["server.address"], asked["server.port"], asked["url.full"]) == ("inner", 80, "http://inner/")
 
 
 def test_named_headers_are_reported_and_their_secrets_are_not() -> None:

@@ -1,0 +1,169 @@
+"""Inside TLS, what is rare: requests within the handshake, handshakes between requests, bodies of many records, a
+library that is loaded late. Spans are those of the requests, one to one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+import urllib.request
+from pathlib import Path
+
+from integration.harness import balance, expect, servers, truth
+from integration.harness.clients import ask
+from integration.harness.collector import Collector
+from integration.harness.plan import Request, base_url
+from integration.harness.processes import Running, free_port, python, wait_for
+from integration.harness.programs import tool
+from integration.harness.secured import certificate, over_tls, start_secured
+from integration.harness.spans import SeenSpan
+
+HUGE = 50_000_000
+LATE: list[str | Path] = [python(), "-m", "integration.programs.server_late"]
+
+
+def told(collector: Collector) -> list[SeenSpan]:
+    """Every account balances, and no request was lost."""
+    balance.parse(collector.stderr()).assert_nothing_lost()
+    return collector.spans()
+
+
+def summary(spans: list[SeenSpan]) -> list[tuple[object, ...]]:
+    """What is to be right of requests that no client's log tells of."""
+    names = ("url.scheme", "http.response.status_code", "http.response.body.size", "otelbpf.tls.evidence")
+    return sorted((span.path, span.kind, *(span.attributes[name] for name in names)) for span in spans)
+
+
+def get(path: str, *, close: bool = False) -> str:
+    """A request as it is typed."""
+    return f"GET {path} HTTP/1.1\r\nHost: localhost\r\n" + "Connection: close\r\n" * close + "\r\n"
+
+
+def s_client(port: int, folder: Path, *more: str | Path) -> list[str]:
+    """The command of OpenSSL's own client."""
+    command = [tool("openssl", "openssl"), "s_client", "-connect", f"127.0.0.1:{port}"]
+    return [*command, "-CAfile", str(certificate(folder).file), *map(str, more)]
+
+
+def test_a_request_within_the_handshake(tier: str, folder: Path, run: str) -> None:
+    """TLS 1.3 with early data, which nginx takes; the next request follows when the handshake is over."""
+    server = start_secured("nginx", folder, version="1.3", directives="ssl_early_data on;")
+    early, ticket = folder / "early", folder / "ticket"
+    early.write_text(get(f"/r/{run}/early"))
+    before = s_client(server.port, folder, "-quiet", "-sess_out", ticket)
+    within = s_client(server.port, folder, "-quiet", "-sess_in", ticket, "-early_data", early)
+    subprocess.run(before, input=get("/before", close=True), text=True, check=True, capture_output=True)
+    with Collector(folder, tls=True, tier=tier, ports=[server.port]) as collector, server:
+        late = get(f"/r/{run}/late", close=True)
+        answers = subprocess.run(within, input=late, text=True, check=True, capture_output=True).stdout
+    assert answers.count("HTTP/1.1 200 OK") == 2
+    spans = told(collector)
+    assert summary(spans) == [
+        (f"/r/{run}/{name}", kind, "https", 200, 3, "nested_call")
+        for name in ("early", "late")
+        for kind in ("CLIENT", "SERVER")
+    ]
+    assert {span.attributes["tls.resumed"] for span in spans} == {True}
+
+
+def test_a_server_that_asks_for_a_certificate_later(tier: str, folder: Path, run: str) -> None:
+    """Apache, TLS 1.2: for some paths only, between their request and its answer, by another handshake."""
+    identity = certificate(folder)
+    wants = f"SSLCACertificateFile {identity.file}\n<LocationMatch ^/f/>\nSSLVerifyClient require\n</LocationMatch>"
+    server = start_secured("apache", folder, version="1.2", directives=wants)
+    shown = {**identity.trust, "CLIENT_CERTIFICATE": str(identity.file), "CLIENT_KEY": str(identity.key)}
+    plan = expect.file_plan(run, base_url("v4", server.port, scheme="https"), 30, agent="client")
+    with Collector(folder, tls=True, tier=tier, ports=[server.port]) as collector, server:
+        asked = ask("sessions", plan, folder, concurrency=1, environment=shown)
+        expected = over_tls(expect.both_ends(asked, server, listed=False))
+    assert {answer.status for answer in asked.answers.values()} == {200, 404}
+    truth.assert_equal(expected, told(collector))
+
+
+def test_a_client_that_renegotiates(tier: str, folder: Path, run: str) -> None:
+    """TLS 1.2, before the first request and between two others."""
+    identity, port, plain = certificate(folder), free_port(), free_port()
+    program = [*LATE, str(plain), str(port), identity.file, identity.key]
+    server = Running(program, folder=folder, name="late")
+    wait_for("the server", lambda: _asks(plain, "/secure"))
+    with Collector(folder, tls=True, tier=tier, ports=[port]) as collector, server:
+        command = s_client(port, folder, "-tls1_2")
+        client = Running(command, folder=folder, name="client", stdin=subprocess.PIPE)
+        _type(client, "", until="verify return:1", times=1)
+        _type(client, "R\n", until="verify return:1", times=2)
+        _type(client, get(f"/r/{run}/1"), until="200 OK", times=1)
+        _type(client, get(f"/r/{run}/2"), until="200 OK", times=2)
+        _type(client, "R\n", until="verify return:1", times=3)
+        _type(client, get(f"/r/{run}/3"), until="200 OK", times=3)
+        client.stop()
+    assert summary(told(collector)) == [
+        (f"/r/{run}/{turn}", kind, "https", 200, 10 * turn, "nested_call")
+        for turn in range(1, 4)
+        for kind in ("CLIENT", "SERVER")
+    ]
+
+
+def test_bodies_of_many_records(tier: str, folder: Path, run: str) -> None:
+    """50 MB up and as many down at the same request, through nginx. Of chunks so far behind the head it is said that
+    their size is not known, and yet the next request is found."""
+    with contextlib.ExitStack() as stack:
+        upstream = stack.enter_context(servers.start("gunicorn-gthread", folder))
+        more = "client_max_body_size 64m;"
+        server = start_secured("nginx", folder, upstream=upstream.port, directives=more)
+        base = base_url("v4", server.port, scheme="https")
+        (folder / "nginx" / "files" / "huge").write_bytes(b"f" * HUGE)
+        plan = [
+            Request(id="1", method="POST", url=f"{base}/p/{run}/1?size={HUGE}", body=HUGE),
+            Request(id="2", url=f"{base}/f/{run}/2/huge"),
+            Request(id="3", method="POST", url=f"{base}/p/{run}/3?size={HUGE}&chunked=1", body=HUGE),
+            Request(id="4", url=f"{base}/r/{run}/4"),
+        ]
+        collector = stack.enter_context(Collector(folder, tls=True, tier=tier, ports=[server.port]))
+        with server:
+            asked = ask("curl", plan, folder, environment=certificate(folder).trust)
+            both = over_tls(expect.both_ends(asked, server))
+            expected = [truth.replace(one, framing_beyond=one.query.endswith("chunked=1")) for one in both]
+    assert [asked.answers[request.id].body for request in plan] == [HUGE, HUGE, HUGE, 3]
+    truth.assert_equal(expected, told(collector))
+
+
+def test_a_library_that_is_loaded_late(tier: str, folder: Path, run: str) -> None:
+    """By a process that was known already, for it served plain text; nobody else has that library."""
+    own = folder / "own"
+    own.mkdir()
+    (own / "libssl.so.3").write_bytes(Path("/usr/lib/x86_64-linux-gnu/libssl.so.3").read_bytes())
+    identity, port, plain = certificate(folder), free_port(), free_port()
+    program = [*LATE, str(plain), str(port), identity.file, identity.key]
+    with (
+        Collector(folder, tls=True, tier=tier, ports=[plain, port]) as collector,
+        Running(program, folder=folder, name="late", environment={"LD_LIBRARY_PATH": str(own)}) as server,
+    ):
+        wait_for("the server", lambda: _asks(plain, f"/r/{run}/0"))
+        assert "libssl" not in Path(f"/proc/{server.pid}/maps").read_text()
+        assert _asks(plain, "/secure")
+        collector.wait_attached(own / "libssl.so.3", server.pid)
+        client = [tool("curl", "curl"), "--silent", "--cacert", str(identity.file), "--output", "/dev/null"]
+        urls = [f"https://127.0.0.1:{port}/r/{run}/{number}" for number in range(1, 8)]
+        subprocess.run([*client, *urls], check=True)
+    secured = [span for span in told(collector) if span.attributes["url.scheme"] == "https"]
+    assert summary(secured) == [
+        (f"/r/{run}/{number}", kind, "https", 200, 10 * number, "nested_call")
+        for number in range(1, 8)
+        for kind in ("CLIENT", "SERVER")
+    ]
+
+
+def _type(client: Running, text: str, *, until: str, times: int) -> None:
+    """What somebody types at a client, and waits for."""
+    assert client.process.stdin is not None
+    client.process.stdin.write(text.encode())
+    client.process.stdin.flush()
+    wait_for(until, lambda: client.output().count(until) == times, otherwise=client.output)
+
+
+def _asks(port: int, path: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=10) as answer:
+            return bool(answer.status == 200)
+    except OSError:
+        return False
