@@ -5,6 +5,7 @@ library that is loaded late. Spans are those of the requests, one to one.
 from __future__ import annotations
 
 import contextlib
+import secrets
 import subprocess
 import urllib.request
 from pathlib import Path
@@ -64,6 +65,33 @@ def test_a_request_within_the_handshake(tier: str, folder: Path, run: str) -> No
         for kind in ("CLIENT", "SERVER")
     ]
     assert {span.attributes["tls.resumed"] for span in spans} == {True}
+
+
+def test_early_data_that_is_refused(tier: str, folder: Path, run: str) -> None:
+    """By a server that knows the session but takes no early data: the answer is not that to the early request, which is
+    lost by name."""
+    early, ticket, key = folder / "early", folder / "ticket", folder / "key"
+    key.write_bytes(secrets.token_bytes(80))
+    keeps = f"ssl_session_ticket_key {key};"
+    takes = start_secured("nginx", folder, version="1.3", directives=f"{keeps} ssl_early_data on;")
+    before = s_client(takes.port, folder, "-quiet", "-sess_out", ticket)
+    with takes:
+        subprocess.run(before, input=get("/before", close=True), text=True, check=True, capture_output=True)
+    (folder / "nginx").rename(folder / "before")
+    server = start_secured("nginx", folder, version="1.3", directives=keeps)
+    early.write_text(get(f"/r/{run}/early"))
+    within = s_client(server.port, folder, "-quiet", "-sess_in", ticket, "-early_data", early)
+    with Collector(folder, tls=True, tier=tier, ports=[server.port]) as collector, server:
+        late = get(f"/r/{run}/late", close=True)
+        answers = subprocess.run(within, input=late, text=True, check=True, capture_output=True).stdout
+    assert answers.count("HTTP/1.1 200 OK") == 1
+    assert summary(collector.spans()) == [
+        (f"/r/{run}/late", kind, "https", 200, 3, "nested_call") for kind in ("CLIENT", "SERVER")
+    ]
+    sheet = balance.parse(collector.stderr())
+    sheet.assert_balanced()
+    assert sheet.lost["early_data_refused"] == 1
+    assert sheet.lost.keys() <= {"early_data_refused", "filtered"}
 
 
 def test_a_server_that_asks_for_a_certificate_later(tier: str, folder: Path, run: str) -> None:

@@ -235,6 +235,8 @@ class Pipeline:
         if event.event is TlsEvent.SHUT:
             self._end_streams(connection)
         else:
+            if event.event is TlsEvent.REFUSED and isinstance(connection.attachment, Dialogue):
+                connection.attachment.abandon(Lost.EARLY_DATA_REFUSED)
             connection.received.end = event.received
             self._end_plain(connection)
             self._tracker.settle_plain(connection, event)

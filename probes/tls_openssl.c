@@ -45,6 +45,23 @@ int on_library_sendfile(struct pt_regs *ctx)
 	return 0;
 }
 
+/* int SSL_get_early_data_status(const SSL *) */
+int on_early_status(struct pt_regs *ctx)
+{
+	enter_library(ctx, 0, 0, SENT, UNSEEN_NONE);
+	return 0;
+}
+
+/* SSL_EARLY_DATA_REJECTED is 1. Whoever sends early data has to ask, for it has to be sent again. */
+int on_early_status_return(struct pt_regs *ctx)
+{
+	struct tls_call call = {};
+
+	if (leave_library(ctx, &call) && (s32)ctx->ax == 1)
+		on_early_data_refused(call.session);
+	return 0;
+}
+
 /* What a call came to: an int or a ssize_t, negative where it failed; of the _ex functions 1, and the count where they were
  * told to leave it. One program for all, because telling a call is long, and the compiler would inline it in each.
  */

@@ -55,6 +55,13 @@ class FakeSession:
         """It sends no more."""
         return self._tell(TlsEvent.SHUT)
 
+    def refuse(self) -> FakeSession:
+        """The peer refused the early data; the session as it goes on."""
+        self._tell(TlsEvent.REFUSED)
+        session = FakeSession(self._kernel, pid=self.pid, joined=True)
+        session.endpoints, session.carrier = self.endpoints, encode.NO_KEY
+        return session
+
     def free(self) -> FakeSession:
         """It needs the session no more."""
         return self._tell(TlsEvent.ENDED)

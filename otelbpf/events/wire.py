@@ -83,6 +83,7 @@ class TlsEvent(enum.IntEnum):
     BOUND = 1
     SHUT = 2
     ENDED = 3
+    REFUSED = 4
 
 
 class TcpState(enum.IntEnum):

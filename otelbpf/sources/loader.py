@@ -77,6 +77,8 @@ TLS_PROGRAMS = (
     "on_library_write_ex2",
     "on_library_sendfile",
     "on_library_return",
+    "on_early_status",
+    "on_early_status_return",
     "on_session_new",
     "on_session_shutdown",
     "on_session_free",

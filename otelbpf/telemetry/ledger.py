@@ -46,6 +46,8 @@ class Lost(enum.StrEnum):
     JOINED_MIDWAY = "joined_midway"
     UNPARSABLE = "unparsable"
     EVICTED = "evicted"
+    EARLY_DATA_REFUSED = "early_data_refused"
+    """It went with the client's handshake, and the server did not take it there."""
     FILTERED = "filtered"
     SAMPLED_OUT = "sampled_out"
     SHUTDOWN = "shutdown"

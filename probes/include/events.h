@@ -141,6 +141,7 @@ enum tls_event {
 	TLS_BOUND = 1,	/* the socket that carries the session: a call on it ran within a call of the TLS library */
 	TLS_SHUT = 2,	/* the application sends no more (close_notify) */
 	TLS_ENDED = 3,	/* the library freed the session; the last record of it */
+	TLS_REFUSED = 4,	/* the peer refused the early data it began with; the last record of it, another follows */
 };
 
 /* The header's socket and epoch tell the TLS session: one plain text stream each way. Its flags and endpoints are those of

@@ -17,6 +17,7 @@ struct tls_key {
 struct tls_entry {
 	struct socket_entry plain;	/* the stream, as if a socket carried it */
 	struct socket_key carrier;
+	u64 refused;	/* what was written as early data was, and is told */
 };
 
 BPF_TABLE("lru_hash", struct tls_key, struct tls_entry, tls_sessions, MAX_TLS_SESSIONS);
@@ -86,6 +87,26 @@ static inline void on_session_made(u64 session)
 		return;
 	end_session(&key);
 	begin_session(&key, 0, to);
+}
+
+/* The application learns that the peer refused its early data (RFC 8446 section 2.3): what was written is not part of the
+ * stream. Where more than early data was written by then, answers to the rest are still to come: hence FLAG_JOINED.
+ */
+static inline void on_early_data_refused(u64 session)
+{
+	struct tls_key key = { .session = session, .pid = bpf_get_current_pid_tgid() >> 32 };
+	struct tls_entry *entry = tls_sessions.lookup(&key);
+	struct settings *to = read_settings();
+
+	/* It may ask again. */
+	if (!to || !entry || entry->refused)
+		return;
+	if (entry->plain.told)
+		tell_session(&key, entry, TLS_REFUSED);
+	begin_session(&key, FLAG_JOINED, to);
+	entry = tls_sessions.lookup(&key);
+	if (entry)
+		entry->refused = 1;
 }
 
 static inline void on_session_freed(u64 session)

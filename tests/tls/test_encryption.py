@@ -93,6 +93,29 @@ def test_a_client_and_a_server_that_their_own_calls_tell() -> None:
     balanced(kernel)
 
 
+def test_early_data_that_the_server_refuses() -> None:
+    """It is lost by name; the answer is that to the request written again."""
+    kernel = FakeKernel()
+    socket = kernel.connect(pid=100)
+    ours, theirs = handshake_over(socket, None)
+    early = FakeSession(kernel, pid=100).write(REQUEST.replace(b"/a", b"/early"))
+    session = early.refuse()
+    socket.send(ours.encrypt(REQUEST))
+    session.bind(socket).write(REQUEST)
+    answer = theirs.encrypt(ANSWER)
+    socket.receive(answer)
+    session.read(ANSWER)
+    session.free()
+    socket.close()
+    kernel.wait()
+
+    (span,) = kernel.spans()
+    assert attributes(span)["url.full"] == "https://site.example/a"
+    assert attributes(span)["http.response.status_code"] == 200
+    assert kernel.ledger.spans_lost[Lost.EARLY_DATA_REFUSED] == 1
+    balanced(kernel)
+
+
 def exchange_in_memory(
     kernel: FakeKernel,
     session: FakeSession,
