@@ -244,10 +244,10 @@ def compare(call: Call, span: SeenSpan, played: Played) -> list[str]:
     if serving and other and have.get("http.request.body.size") == 0:
         # It answered before it read what was asked.
         wanted |= {"otelbpf.rpc.request.messages": 0, "http.request.body.size": 0}
-    if call.requests > 1 and played.client.name.endswith("java"):
+    several = call.requests > 1 and played.client.name.endswith("java")
+    if several and "otelbpf.rpc.request.messages" not in have:
         # Several messages in one frame: what begins within it is not seen, and not guessed.
-        if "otelbpf.rpc.request.messages" not in have:
-            del wanted["otelbpf.rpc.request.messages"]
+        del wanted["otelbpf.rpc.request.messages"]
     lines = [
         f"{name} is {span.attributes.get(name)!r}, not {value!r}"
         for name, value in wanted.items()

@@ -16,7 +16,7 @@ def find_services(proc: Path = Path("/proc"), *, but: int = 0) -> list[int]:
     """The processes that listen for TCP: of those that share a listening socket (a master and its workers) the oldest,
     process `but` never. Sockets whose owner may not be read are nobody's; processes that end meanwhile are passed
     over."""
-    unclaimed = _listening_inodes(proc)
+    unclaimed = _inodes(proc, listening=True)
     owners = []
     for pid in _pids(proc):  # in ascending order: a socket's oldest holder is its service
         if not unclaimed:
@@ -28,8 +28,14 @@ def find_services(proc: Path = Path("/proc"), *, but: int = 0) -> list[int]:
     return owners
 
 
-def _listening_inodes(proc: Path) -> set[str]:
-    """Inode numbers of the listening sockets in every network namespace that has a process."""
+def find_speakers(proc: Path = Path("/proc")) -> list[int]:
+    """The processes that have a TCP socket, listening or connected."""
+    inodes = _inodes(proc, listening=False)
+    return [pid for pid in _pids(proc) if not inodes.isdisjoint(_socket_inodes(proc / str(pid) / "fd"))]
+
+
+def _inodes(proc: Path, *, listening: bool) -> set[str]:
+    """Inode numbers of the sockets, or the `listening` ones, in every network namespace that has a process."""
     inodes: set[str] = set()
     namespaces: set[str] = set()
     for pid in _pids(proc):
@@ -41,18 +47,18 @@ def _listening_inodes(proc: Path) -> set[str]:
             continue
         namespaces.add(namespace)
         for name in ("tcp", "tcp6"):
-            inodes.update(_listening_in(proc / str(pid) / "net" / name))
+            inodes.update(_inodes_in(proc / str(pid) / "net" / name, listening=listening))
     return inodes
 
 
-def _listening_in(table: Path) -> Iterator[str]:
+def _inodes_in(table: Path, *, listening: bool) -> Iterator[str]:
     try:
         lines = table.read_text().splitlines()
     except OSError:
         return
     for line in lines[1:]:
         fields = line.split()
-        if len(fields) > 9 and fields[3] == _LISTEN:
+        if len(fields) > 9 and (not listening or fields[3] == _LISTEN):
             yield fields[9]
 
 

@@ -51,7 +51,7 @@ HOOKS: Final[Mapping[str, Hook]] = {
     "gnutls_deinit": Hook("on_session_free"),
 }
 """By symbol: which programs of probes/tls_openssl.c and probes/tls_gnutls.c run there."""
-_CARRIERS: Final = frozenset(("SSL_read", "SSL_write", "gnutls_record_recv", "gnutls_record_send"))
+CARRIERS: Final = frozenset(("SSL_read", "SSL_write", "gnutls_record_recv", "gnutls_record_send"))
 """A file that has none of them carries no library."""
 _NAMED_SO: Final = re.compile(r"lib(?:ssl|gnutls|python|node)[-.0-9a-z]*\.so|_ssl\b[^/]*\.so")
 _MAPPING: Final = re.compile(r"0*([0-9a-f]+)-0*([0-9a-f]+) ..x. [0-9a-f]+ ([0-9a-f]+:[0-9a-f]+) (\d+) +(/.*)")
@@ -251,7 +251,7 @@ class Targets:
         build_id = program.build_id
         if build_id and build_id in self._offsets:
             return self._offsets[build_id]
-        offsets = program.offsets(_CARRIERS)
+        offsets = program.offsets(CARRIERS)
         if offsets:
             offsets = program.offsets(HOOKS.keys())
         if build_id:
@@ -286,6 +286,11 @@ class Targets:
         for event in events:
             self._release(event)
         events.clear()
+
+
+def names_library(path: str) -> bool:
+    """Whether a file is called as one that carries a library, or may load one."""
+    return _NAMED_SO.match(path.rpartition("/")[2]) is not None
 
 
 def _in_order(names: Iterable[str]) -> Iterator[tuple[str, str, bool]]:
