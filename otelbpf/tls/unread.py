@@ -12,7 +12,7 @@ MAX_NAMED = 256
 
 
 class Unread:
-    """Tells of a process when it is the first of its program in its container: many may come and go that run the same."""
+    """Tells of a process when it is the first of its program in its container: many may come and go that run it."""
 
     def __init__(self, tell: Callable[[Identity], None], identity_of: Callable[[int], Identity]) -> None:
         self._tell = tell
