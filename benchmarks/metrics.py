@@ -19,7 +19,7 @@ from benchmarks.machine import memory
 from benchmarks.report import Result, figure
 from otelbpf.exporters.exposition import Exposition
 from otelbpf.exporters.prometheus import MetricsPage
-from otelbpf.metrics.series import Histogram
+from otelbpf.metrics.histogram import Histogram
 from otelbpf.pipeline import Pipeline
 from otelbpf.telemetry.ledger import NOWHERE, Ledger
 from tests.fake_kernel import FakeKernel, FakeSource

@@ -26,7 +26,7 @@ from rich.table import Table
 from benchmarks.http2 import MESSAGE
 from benchmarks.report import number
 from otelbpf.connections.connection import Connection
-from otelbpf.connections.stream import Piece
+from otelbpf.connections.piece import Piece
 from otelbpf.events.decode import decode
 from otelbpf.events.types import Data
 from otelbpf.events.wire import Flag

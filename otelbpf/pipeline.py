@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import get_args
 
 from otelbpf.connections.connection import Connection
-from otelbpf.connections.stream import Piece
+from otelbpf.connections.piece import Piece
 from otelbpf.connections.tracker import Tracker
 from otelbpf.events.decode import RecordError, decode
 from otelbpf.events.types import Clock, Data, Event, Host, Identity, Losses, ProcessSeen, State, Tls

@@ -9,7 +9,8 @@ from collections.abc import Callable
 
 from integration.kernel import measured, workload
 from integration.kernel.conftest import Run
-from otelbpf.metrics.series import Family, Histogram
+from otelbpf.metrics.histogram import Histogram
+from otelbpf.metrics.points import Family
 from otelbpf.pipeline import Pipeline
 from otelbpf.sources.live import LiveSource
 from otelbpf.telemetry.ledger import Ledger

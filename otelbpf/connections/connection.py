@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from otelbpf.connections.stream import Piece, Stream
+from otelbpf.connections.piece import Piece
+from otelbpf.connections.stream import Stream
 from otelbpf.events.types import Data
 from otelbpf.events.wire import Flag
 from otelbpf.telemetry.ledger import ByteAccount

@@ -11,19 +11,10 @@ from collections import Counter
 
 import msgspec
 
+from otelbpf.connections.piece import Piece
 from otelbpf.events.types import Data
 from otelbpf.protocols.base import Gap
 from otelbpf.telemetry.ledger import ByteAccount, Unseen
-
-
-class Piece(msgspec.Struct, frozen=True, gc=False):
-    """Bytes as one system call had them, or a gap, at a stream offset."""
-
-    sent: bool
-    """By this socket; otherwise received."""
-    offset: int
-    data: bytes
-    gap: Gap | None = None
 
 
 class Stream:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 
-from otelbpf.connections.stream import Piece
+from otelbpf.connections.piece import Piece
 from otelbpf.exchanges.exchange import Exchange
 from otelbpf.telemetry.ledger import Lost
 

@@ -10,9 +10,7 @@ from __future__ import annotations
 import enum
 from typing import Final
 
-import msgspec
-
-from otelbpf.connections.stream import Piece
+from otelbpf.connections.piece import Piece
 from otelbpf.exchanges.pairing import Pairing
 from otelbpf.exchanges.signs import from_frames_on, is_preface
 from otelbpf.protocols import detect
@@ -44,15 +42,18 @@ class Heard(enum.Enum):
     """That happened too often."""
 
 
-class Finding(msgspec.Struct, frozen=True, gc=False):
+class Finding:
     """What a listener makes of a piece, together with those that waited for it."""
 
-    heard: Heard
-    pieces: tuple[Piece, ...] = ()
-    """What the protocol that was found begins with, in the order it was seen. Of a REQUEST or a PREFACE one piece,
-    which begins before the one just heard where that completes it."""
-    head_lost: bool = False
-    """What had begun like a request goes on in a gap."""
+    __slots__ = ("head_lost", "heard", "pieces")
+
+    def __init__(self, heard: Heard, pieces: tuple[Piece, ...] = (), *, head_lost: bool = False) -> None:
+        self.heard: Final = heard
+        self.pieces: Final = pieces
+        """What the protocol that was found begins with, in the order it was seen. Of a REQUEST or a PREFACE one piece,
+        which begins before the one just heard where that completes it."""
+        self.head_lost: Final = head_lost
+        """What had begun like a request goes on in a gap."""
 
 
 NOTHING: Final = Finding(Heard.NOTHING)
@@ -96,7 +97,7 @@ class Listener:
                 return found
             # A first line longer than what is copied, or cut by a loss.
             self._prefix = b""
-            return msgspec.structs.replace(found, head_lost=True)
+            return Finding(found.heard, found.pieces, head_lost=True)
         if prefix:
             data = prefix + data
             offset -= len(prefix)

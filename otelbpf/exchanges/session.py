@@ -16,7 +16,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from otelbpf.connections.connection import Connection
-from otelbpf.connections.stream import Piece, Stream
+from otelbpf.connections.piece import Piece
+from otelbpf.connections.stream import Stream
 from otelbpf.events.wire import Flag
 from otelbpf.exchanges.base import Dialogue, Phase
 from otelbpf.exchanges.exchange import UNSET, Exchange

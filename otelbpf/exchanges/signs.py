@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from otelbpf.connections.stream import Piece
+from otelbpf.connections.piece import Piece
 from otelbpf.exchanges.exchange import Exchange
 from otelbpf.protocols.base import Message, StreamMessage
 from otelbpf.protocols.http2_frames import PREFACE

@@ -11,10 +11,9 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from typing import cast
 
-import msgspec
-
 from otelbpf.connections.connection import Connection
-from otelbpf.connections.stream import Piece, Stream
+from otelbpf.connections.piece import Piece
+from otelbpf.connections.stream import Stream
 from otelbpf.exchanges.base import Dialogue, Phase
 from otelbpf.exchanges.exchange import UNSET, Exchange
 from otelbpf.protocols.base import Gap, Incomplete, Message, ProtocolError, Side, StreamMessage
@@ -60,12 +59,15 @@ _OVER = Phase.OVER
 _CUT = Incomplete.CLOSED
 
 
-class _Answer(msgspec.Struct, gc=False):
+class _Answer:
     """A response that came before its request."""
 
-    response: StreamMessage
-    first_ns: int
-    last_ns: int = UNSET
+    __slots__ = ("first_ns", "last_ns", "response")
+
+    def __init__(self, response: StreamMessage, first_ns: int) -> None:
+        self.response = response
+        self.first_ns = first_ns
+        self.last_ns = UNSET
 
 
 class Streams(Dialogue):

@@ -15,8 +15,10 @@ from itertools import accumulate
 from typing import Final
 
 from otelbpf.exporters.text import clean
+from otelbpf.metrics.histogram import Histogram
 from otelbpf.metrics.measures import Measures
-from otelbpf.metrics.series import Family, Histogram, Key, Point
+from otelbpf.metrics.points import Family, Point
+from otelbpf.metrics.series import Key
 from otelbpf.tracing.span import AttributeValue
 
 _UNITS: Final = {"s": "seconds", "By": "bytes"}

@@ -16,7 +16,8 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue, ArrayValue, KeyVa
 from opentelemetry.proto.metrics.v1 import metrics_pb2 as pb
 
 from otelbpf.metrics.exponential import MAX_SCALE, FineHistogram, widen
-from otelbpf.metrics.series import Attributes, Family, Histogram, Point
+from otelbpf.metrics.histogram import Histogram
+from otelbpf.metrics.points import Attributes, Family, Point
 from otelbpf.tracing.span import SCOPE_NAME, AttributeValue
 
 _CUMULATIVE: Final = pb.AGGREGATION_TEMPORALITY_CUMULATIVE

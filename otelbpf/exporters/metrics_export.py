@@ -15,7 +15,7 @@ from otelbpf.errors import ConfigError
 from otelbpf.exporters.base import Delivered, Outcome, Sender, Unavailable
 from otelbpf.exporters.metrics_encode import MetricsEncoder, Services
 from otelbpf.exporters.otlp import METRICS, open_sender, read_settings
-from otelbpf.metrics.series import Family
+from otelbpf.metrics.points import Family
 from otelbpf.telemetry.log import RateLimited, logger
 
 _OTLP: Final = "OTEL_EXPORTER_OTLP_"

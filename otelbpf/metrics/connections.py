@@ -20,8 +20,10 @@ from otelbpf.connections.address import address_text
 from otelbpf.connections.connection import Connection
 from otelbpf.events.types import State
 from otelbpf.events.wire import Flag, TcpState
+from otelbpf.metrics.histogram import SECONDS, Histogram, MakeHistogram
 from otelbpf.metrics.options import DEFAULT_METRICS, MetricsOptions
-from otelbpf.metrics.series import SECONDS, Attributes, Family, Histogram, MakeHistogram, Point, Table
+from otelbpf.metrics.points import Attributes, Family, Point
+from otelbpf.metrics.series import Table
 
 ServiceOf = Callable[[int, int, bytes], str]
 """(process id, time, raw endpoints) to the name of the service."""

@@ -11,9 +11,10 @@ from otelbpf.exchanges.exchange import Exchange
 from otelbpf.metrics import graph, red
 from otelbpf.metrics.exponential import FineHistogram
 from otelbpf.metrics.graph import Edge, GraphMetrics
+from otelbpf.metrics.histogram import Histogram
 from otelbpf.metrics.options import DEFAULT_METRICS, MetricsOptions
+from otelbpf.metrics.points import Family
 from otelbpf.metrics.red import Labels, RedMetrics, Series
-from otelbpf.metrics.series import Family, Histogram
 from otelbpf.tracing.routes import Route
 from otelbpf.tracing.span import AttributeSet, AttributeValue, Resource, service_of
 

@@ -11,7 +11,7 @@ import math
 from collections.abc import Sequence
 from typing import Final
 
-from otelbpf.metrics.series import SECONDS, Histogram
+from otelbpf.metrics.histogram import SECONDS, Histogram
 
 MAX_BUCKETS: Final = 160
 MAX_SCALE: Final = 20

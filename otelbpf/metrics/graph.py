@@ -13,8 +13,10 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final
 
+from otelbpf.metrics.histogram import Histogram, MakeHistogram
 from otelbpf.metrics.options import DEFAULT_METRICS, MetricsOptions
-from otelbpf.metrics.series import OVERFLOWN, Family, Histogram, MakeHistogram, Table
+from otelbpf.metrics.points import Family
+from otelbpf.metrics.series import OVERFLOWN, Table
 from otelbpf.tracing.span import AttributeSet
 
 SECONDS: Final = (0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256, 0.512, 1.024, 2.048, 4.096, 8.192, 16.384)

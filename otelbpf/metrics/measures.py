@@ -11,9 +11,9 @@ from otelbpf.metrics.connections import ConnectionMetrics
 from otelbpf.metrics.exchanges import ExchangeMetrics
 from otelbpf.metrics.names import Names
 from otelbpf.metrics.options import MetricsOptions
+from otelbpf.metrics.points import Family
 from otelbpf.metrics.queues import QueueMetrics
 from otelbpf.metrics.requests import RequestMetrics
-from otelbpf.metrics.series import Family
 from otelbpf.metrics.usage import UsageMetrics
 from otelbpf.tracing.span import Resource, service_of
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import msgspec
 
 from otelbpf.metrics.exponential import FineHistogram
-from otelbpf.metrics.series import MAX_OF_SERVICE, MAX_SERIES, Histogram, MakeHistogram
+from otelbpf.metrics.histogram import Histogram, MakeHistogram
+from otelbpf.metrics.series import MAX_OF_SERVICE, MAX_SERIES
 
 
 class MetricsOptions(msgspec.Struct, frozen=True):

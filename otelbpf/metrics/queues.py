@@ -13,8 +13,9 @@ from otelbpf.connections.address import parse_endpoints
 from otelbpf.connections.connection import Connection
 from otelbpf.events.types import Listener, Refusals
 from otelbpf.events.wire import Flag
+from otelbpf.metrics.points import Attributes, Family
 from otelbpf.metrics.requests import WINDOW_NS
-from otelbpf.metrics.series import Attributes, Family, Table
+from otelbpf.metrics.series import Table
 
 _SERVER, _PLAIN = int(Flag.SERVER), int(Flag.PLAIN)
 

@@ -10,8 +10,10 @@ from __future__ import annotations
 from functools import partial
 from typing import Final
 
+from otelbpf.metrics.histogram import Histogram, MakeHistogram
 from otelbpf.metrics.options import DEFAULT_METRICS, MetricsOptions
-from otelbpf.metrics.series import Family, Histogram, MakeHistogram, Table
+from otelbpf.metrics.points import Family
+from otelbpf.metrics.series import Table
 from otelbpf.tracing.routes import Route
 from otelbpf.tracing.span import AttributeSet
 

@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
-from otelbpf.metrics.series import OVERFLOWN, SECONDS, Family, Histogram, MakeHistogram, Point
+from otelbpf.metrics.histogram import SECONDS, Histogram, MakeHistogram
+from otelbpf.metrics.points import Family, Point
+from otelbpf.metrics.series import OVERFLOWN
 from otelbpf.telemetry.ledger import Running
 
 WINDOW_NS: Final = 60_000_000_000

@@ -11,7 +11,8 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from otelbpf.events.types import Usage
-from otelbpf.metrics.series import Family, Table
+from otelbpf.metrics.points import Family
+from otelbpf.metrics.series import Table
 
 _Key = TypeVar("_Key")
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import functools
 from typing import Final
 
-import msgspec
 from hpack.table import HeaderTable
 
 from otelbpf.protocols.base import ProtocolError
@@ -25,14 +24,17 @@ _LONGEST_REMEMBERED: Final = 1024
 _NAMES: Final = ("", *(str(name, "ascii") for name, _ in HeaderTable.STATIC_TABLE))
 
 
-class _Known(msgspec.Struct, frozen=True, gc=False):
+class _Known:
     """What a block means whatever the dynamic table holds."""
 
-    head: Head
-    inserted: tuple[Entry, ...]
-    """The entries it adds to the table, the newest last."""
-    size: int
-    """Of all of them."""
+    __slots__ = ("head", "inserted", "size")
+
+    def __init__(self, head: Head, inserted: tuple[Entry, ...], size: int) -> None:
+        self.head = head
+        self.inserted = inserted
+        """The entries it adds to the table, the newest last."""
+        self.size = size
+        """Of all of them."""
 
 
 class _Wishes:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import msgspec
-
 from otelbpf.protocols.base import Message, Side, StreamMessage
 from otelbpf.protocols.hpack_decode import Decoder
 from otelbpf.protocols.http2_grpc import Parts
@@ -16,20 +14,23 @@ Step = Callable[[Any, "Half", bytes, int, list[Message]], int]
 index it came to."""
 
 
-class Open(msgspec.Struct, gc=False):
+class Open:
     """A message that was announced: what is not told of it yet."""
 
-    message: StreamMessage
-    call: int
-    """The call that announced it last: within one call a message is announced once."""
-    losses: int
-    """How often its side had lost its framing when it began: what was lost since may be its content."""
-    answer_losses: int
-    """Of a request: how often the server's side had lost it: what was lost since may be the answer."""
-    parts: Parts | None
-    """Counts gRPC's messages."""
-    body_size: int = 0
-    """-1: padding was not seen."""
+    __slots__ = ("answer_losses", "body_size", "call", "losses", "message", "parts")
+
+    def __init__(self, message: StreamMessage, call: int, losses: int, answer_losses: int, parts: Parts | None) -> None:
+        self.message = message
+        self.call = call
+        """The call that announced it last: within one call a message is announced once."""
+        self.losses = losses
+        """How often its side had lost its framing when it began: what was lost since may be its content."""
+        self.answer_losses = answer_losses
+        """Of a request: how often the server's side had lost it: what was lost since may be the answer."""
+        self.parts = parts
+        """Counts gRPC's messages."""
+        self.body_size = 0
+        """-1: padding was not seen."""
 
 
 class Frame:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Final
 
-import msgspec
-
 OWN: Final = frozenset({":authority", ":method", ":path", ":protocol", ":scheme", ":status", "content-type", "host"})
 """Fields that are kept whoever wants them: they say what a message is."""
 
@@ -16,24 +14,35 @@ _OF_REQUEST: Final = (":method", ":path", ":scheme", ":authority")
 _GRPC: Final = "application/grpc"
 
 
-class Head(msgspec.Struct, gc=False):
+class Head:
     """What one block says. The same object may serve many messages: read it, do not change it."""
 
-    headers: dict[str, str]
-    """As `base.Message` has them, `:authority` as host; `:scheme` and `:protocol` by these names."""
-    method: str = ""
-    target: str = ""
-    status: int = 0
-    pseudo: bool = False
-    """There is a field that no trailers may have."""
-    grpc: bool = False
-    beyond: bool = False
-    """Not everything that is wanted was kept."""
-    of_request: frozenset[str] = NOTHING
-    of_response: frozenset[str] = NOTHING
-    of_trailers: frozenset[str] = NOTHING
-    """What is unknown (see `base.StreamMessage`) if it is the one or the other: a field that every request has and that
-    is not there must be among those without a name."""
+    __slots__ = (
+        "beyond",
+        "grpc",
+        "headers",
+        "method",
+        "of_request",
+        "of_response",
+        "of_trailers",
+        "pseudo",
+        "status",
+        "target",
+    )
+
+    def __init__(self, headers: dict[str, str], *, beyond: bool) -> None:
+        self.headers = headers
+        """As `base.Message` has them, `:authority` as host; `:scheme` and `:protocol` by these names."""
+        self.method = self.target = ""
+        self.status = 0
+        self.pseudo = False
+        """There is a field that no trailers may have."""
+        self.grpc = False
+        self.beyond = beyond
+        """Not everything that is wanted was kept."""
+        self.of_request = self.of_response = self.of_trailers = NOTHING
+        """What is unknown (see `base.StreamMessage`) if it is the one or the other: a field that every request has and
+        that is not there must be among those without a name."""
 
 
 def read_head(values: dict[str, str], *, unnamed: bool, beyond: bool) -> Head:

@@ -13,8 +13,6 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable
 
-import msgspec
-
 from otelbpf.connections.connection import Connection
 from otelbpf.events.wire import Flag
 from otelbpf.tracing.ids import IdGenerator
@@ -24,11 +22,14 @@ MAX_WAITING = 1024
 """Requests of a connection whose other end's span has not come yet; as many as may be open at once."""
 
 
-class Ids(msgspec.Struct, frozen=True, gc=False):
+class Ids:
     """The ids both spans of a request share."""
 
-    trace_id: bytes
-    client_span_id: bytes
+    __slots__ = ("client_span_id", "trace_id")
+
+    def __init__(self, trace_id: bytes, client_span_id: bytes) -> None:
+        self.trace_id = trace_id
+        self.client_span_id = client_span_id
 
 
 class Link:

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from otelbpf.connections.connection import MAX_HELD, REORDER_WINDOW_NS, Connection
-from otelbpf.connections.stream import Piece, explain_holes
+from otelbpf.connections.piece import Piece
+from otelbpf.connections.stream import explain_holes
 from otelbpf.events.types import Data
 from otelbpf.events.wire import Flag
 from otelbpf.events.wire import Unseen as Why

@@ -15,7 +15,7 @@ from prometheus_client.registry import Collector
 
 from otelbpf.exporters.exposition import Exposition, metric_name
 from otelbpf.exporters.prometheus import MetricsPage
-from otelbpf.metrics.series import Histogram
+from otelbpf.metrics.histogram import Histogram
 from tests.fake_kernel import FakeKernel
 
 GET = b"GET /%d HTTP/1.1\r\nHost: h\r\n\r\n"

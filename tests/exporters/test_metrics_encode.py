@@ -11,7 +11,8 @@ from opentelemetry.proto.metrics.v1 import metrics_pb2 as pb
 
 from otelbpf.exporters.metrics_encode import MetricsEncoder
 from otelbpf.metrics.exponential import FineHistogram
-from otelbpf.metrics.series import Family, Histogram, Point
+from otelbpf.metrics.histogram import Histogram
+from otelbpf.metrics.points import Family, Point
 
 _CUMULATIVE, _DELTA = pb.AGGREGATION_TEMPORALITY_CUMULATIVE, pb.AGGREGATION_TEMPORALITY_DELTA
 START, FIRST, SECOND, THIRD = 101_000, 102_000, 103_000, 104_000

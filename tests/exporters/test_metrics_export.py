@@ -13,7 +13,7 @@ from otelbpf.exporters.base import Delivered, Outcome, Refused, Unavailable
 from otelbpf.exporters.metrics_encode import MetricsEncoder
 from otelbpf.exporters.metrics_export import MetricsExporter, as_traces, has_endpoint, open_metrics
 from otelbpf.exporters.otlp import read_settings
-from otelbpf.metrics.series import Family, Point
+from otelbpf.metrics.points import Family, Point
 
 BOTH = "OTEL_EXPORTER_OTLP_ENDPOINT"
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from otelbpf.metrics.series import Family, Histogram
+from otelbpf.metrics.histogram import Histogram
+from otelbpf.metrics.points import Family
 
 Row = tuple[str, frozenset[tuple[str, str | int]]]
 

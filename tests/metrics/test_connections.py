@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from otelbpf.events.wire import TcpState
-from otelbpf.metrics.series import Histogram
+from otelbpf.metrics.histogram import Histogram
 from tests.fake_kernel import SECOND_NS, FakeKernel
 from tests.metrics.reading import Row, row, values
 

@@ -12,7 +12,8 @@ from opentelemetry.semconv._incubating.metrics import http_metrics, rpc_metrics
 
 from otelbpf.events.encode import encode_clock
 from otelbpf.metrics import red
-from otelbpf.metrics.series import MAX_OF_SERVICE, Histogram
+from otelbpf.metrics.histogram import Histogram
+from otelbpf.metrics.series import MAX_OF_SERVICE
 from otelbpf.tracing.options import SpanOptions
 from otelbpf.tracing.sampling import make_sampler
 from tests.fake_kernel import BOOT_NS, SECOND_NS, STEP_NS, FakeKernel, FakeSocket

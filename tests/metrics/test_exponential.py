@@ -12,8 +12,8 @@ from opentelemetry.sdk.metrics.export import ExponentialHistogramDataPoint, InMe
 from opentelemetry.sdk.metrics.view import ExponentialBucketHistogramAggregation, View
 
 from otelbpf.metrics.exponential import MAX_BUCKETS, MAX_SCALE, FineHistogram, index_of
+from otelbpf.metrics.histogram import Histogram
 from otelbpf.metrics.options import MetricsOptions
-from otelbpf.metrics.series import Histogram
 from tests.fake_kernel import FakeKernel
 
 Told = tuple[int, int, dict[int, int]]

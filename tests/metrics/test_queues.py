@@ -6,8 +6,8 @@ import pytest
 
 from otelbpf.events.encode import encode_endpoints, encode_key, encode_listener, encode_refusals
 from otelbpf.events.types import Refusals
+from otelbpf.metrics.histogram import Histogram
 from otelbpf.metrics.requests import WINDOW_NS
-from otelbpf.metrics.series import Histogram
 from tests.fake_kernel import FakeKernel
 from tests.metrics.reading import Row, row, values
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from otelbpf.metrics.histogram import Histogram
 from otelbpf.metrics.requests import WINDOW_NS
-from otelbpf.metrics.series import Histogram
 from tests.fake_kernel import FakeKernel
 from tests.h2_talk import Talk
 from tests.metrics.reading import Row, row, values

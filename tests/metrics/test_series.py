@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from otelbpf.metrics.series import OVERFLOWN, Histogram, Key, Point, Table
+from otelbpf.metrics.histogram import Histogram
+from otelbpf.metrics.points import Point
+from otelbpf.metrics.series import OVERFLOWN, Key, Table
 
 
 def test_a_value_on_a_bound_is_below_it() -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from otelbpf.events.encode import encode_usage
 from otelbpf.events.types import Usage
-from otelbpf.metrics.series import Histogram
+from otelbpf.metrics.histogram import Histogram
 from tests.fake_kernel import FakeKernel
 from tests.metrics.reading import Row, row, values
 
