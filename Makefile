@@ -33,8 +33,8 @@ integration: ## Only integration/: real programs on the running kernel; needs ro
 
 format: ## Put all Python into the project's format
 	@scripts/setup --test
-	@.venv/bin/ruff check --fix --quiet otelbpf tests integration benchmarks examples scripts/test
-	@.venv/bin/ruff format otelbpf tests integration benchmarks examples scripts/test
+	@.venv/bin/ruff check --fix --quiet otelbpf tests integration benchmarks examples hatch_build.py scripts/test
+	@.venv/bin/ruff format otelbpf tests integration benchmarks examples hatch_build.py scripts/test
 
 kernels: ## integration/ again, in guests with kernels 5.10, 6.1 and 6.12, where kprobes exist; takes a quarter of an hour
 	@scripts/setup --test

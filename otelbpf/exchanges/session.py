@@ -199,11 +199,14 @@ class Session(Dialogue):
         if self.heir is not None:
             return self.heir.take_piece(piece)
         done = self._listen(piece) if self.phase is Phase.LISTENING else []
+        self._forget_behind(piece)
+        return done
+
+    def _forget_behind(self, piece: Piece) -> None:
+        """While nobody speaks, only what waits to become a first line will be asked for its time."""
         if self.phase is not _SPEAKING and self.heir is None and not self._listener.suspects:
-            # Only what waits to become a first line will be asked for its time.
             size = len(piece.data) if piece.gap is None else piece.gap.size
             self._stream(piece.sent).forget(piece.offset + size - self._listener.held(piece.sent))
-        return done
 
     def _listen(self, piece: Piece) -> list[Exchange]:
         if piece.gap is not None:
@@ -344,11 +347,8 @@ class Session(Dialogue):
         return self.heir.take_piece(Piece(piece.sent, last.end, rest)) if rest else []
 
     def _stop(self, verdict: Verdict) -> None:
-        if verdict is Verdict.TOO_MANY:
-            self._listen_anew(Lost.EVICTED)
-            return
-        if verdict is Verdict.STALE:
-            self._listen_anew(Lost.JOINED_MIDWAY)
+        if verdict is Verdict.TOO_MANY or verdict is Verdict.STALE:
+            self._listen_anew(Lost.EVICTED if verdict is Verdict.TOO_MANY else Lost.JOINED_MIDWAY)
             return
         self._ledger.connections[verdict.value] += 1
         # What was open behind an upgrade never was HTTP.

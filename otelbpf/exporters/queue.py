@@ -165,6 +165,10 @@ class QueuedExporter:
                 self._failures_in_row = 0
             self._changed.notify_all()
         self._thread.join(timeout_seconds)
+        self._give_up()
+
+    def _give_up(self) -> None:
+        """Count what is left as undelivered, unless the thread has come to its end."""
         with self._changed:
             if self._ended:
                 return

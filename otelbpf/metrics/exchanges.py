@@ -8,13 +8,13 @@ from collections.abc import Callable
 from typing import Final
 
 from otelbpf.exchanges.exchange import Exchange
-from otelbpf.metrics import graph, red
 from otelbpf.metrics.exponential import FineHistogram
+from otelbpf.metrics.graph import SECONDS as EDGES
 from otelbpf.metrics.graph import Edge, GraphMetrics
 from otelbpf.metrics.histogram import Histogram
 from otelbpf.metrics.options import DEFAULT_METRICS, MetricsOptions
 from otelbpf.metrics.points import Family
-from otelbpf.metrics.red import Labels, RedMetrics, Series
+from otelbpf.metrics.red import SECONDS, SIZES, Labels, RedMetrics, Series, base_of
 from otelbpf.tracing.routes import Route
 from otelbpf.tracing.span import AttributeSet, AttributeValue, Resource, service_of
 
@@ -24,7 +24,6 @@ _OF_A_PROCESS: Final = frozenset(
     ("service.name", "service.namespace", "service.instance.id", "process.pid", "process.parent_pid", "container.id")
 )
 """What differs between the processes of a service, or stands in `job` already."""
-_DURATIONS, _SIZES, _EDGES = red.SECONDS, red.SIZES, graph.SECONDS
 
 MAX_GROUPS: Final = 4096
 MAX_PLACES: Final = 512
@@ -108,20 +107,20 @@ class ExchangeMetrics:
         seconds = (last_ns - first_ns) / 1e9
         series = place.series
         durations = series.durations
-        bucket = bisect_left(_DURATIONS, seconds)
+        bucket = bisect_left(SECONDS, seconds)
         durations.counts[bucket] += 1
         durations.total += seconds
         size = exchange.request.body_size
         if size >= 0:
             sizes = series.requests
-            sizes.counts[bisect_left(_SIZES, size)] += 1
+            sizes.counts[bisect_left(SIZES, size)] += 1
             sizes.total += size
         if response is not None and (size := response.body_size) >= 0:
             sizes = series.responses
-            sizes.counts[bisect_left(_SIZES, size)] += 1
+            sizes.counts[bisect_left(SIZES, size)] += 1
             sizes.total += size
         side = place.side
-        side.counts[bisect_left(_EDGES, seconds)] += 1
+        side.counts[bisect_left(EDGES, seconds)] += 1
         side.total += seconds
         if place.once:
             edge = place.edge
@@ -142,7 +141,7 @@ class ExchangeMetrics:
         service = self._meet(resource)
         other = "" if peer is None else self._meet(peer)
         edge = self.graph.edge(service, other, shared, serving=serving)
-        base = red.base_of(shared, serving=serving, call=call)
+        base = base_of(shared, serving=serving, call=call)
         key = (service, base, edge, serving, bool(other))
         group = self._groups.get(key)
         if group is None:

@@ -16,7 +16,7 @@ from otelbpf.protocols.base import ProtocolError
 from otelbpf.protocols.hpack_decode import Decoder, _Wishes
 from otelbpf.protocols.hpack_strings import CutError, decode_huffman, integer
 from otelbpf.protocols.hpack_table import MOST_KEPT, Table
-from otelbpf.protocols.http2_head import OWN
+from otelbpf.protocols.http2_head import OWN, Head
 
 WANTED = frozenset({"custom-key", "cache-control", "location", "date", "a", "b", "c", "cookie", "x-forwarded-for"})
 
@@ -206,12 +206,19 @@ def test_the_same_block_means_what_the_table_says_now() -> None:
     assert listener.decode(b"\xbe\x82").headers == {}
 
 
+def told(head: Head) -> tuple[object, ...]:
+    """All that a head says."""
+    of_kinds = (head.of_request, head.of_response, head.of_trailers)
+    request = (head.method, head.target, head.grpc)
+    return head.headers, *request, head.status, head.pseudo, head.beyond, *of_kinds
+
+
 def test_blocks_without_a_table_are_remembered_for_all() -> None:
     """The third decoder does not read it."""
     block = field(b"a", b"shared by all", 0x00)
     heads = [decoder().decode(block) for _ in range(3)]
     assert heads[1] is heads[2]
-    assert heads[0] == heads[1]
+    assert told(heads[0]) == told(heads[1])
 
 
 def test_crumbs_of_cookies_are_one_again() -> None:
@@ -367,6 +374,6 @@ def test_remembering_changes_nothing(
             with pytest.raises(ProtocolError):
                 remembers.decode(block)
             return
-        assert remembers.decode(block) == read
+        assert told(remembers.decode(block)) == told(read)
         assert remembers.table.entries == reads.table.entries
         assert (remembers.table.complete, remembers.table._size) == (reads.table.complete, reads.table._size)
