@@ -4,10 +4,12 @@
 #   docker run: see "One container" in README.md, which says why each right is needed
 
 FROM debian:trixie-slim AS build
-RUN apt-get update -qq && apt-get install -qq -y --no-install-recommends python3-pip python3-venv
+RUN apt-get update -qq && apt-get install -qq -y --no-install-recommends gcc libc6-dev python3-dev python3-pip python3-venv
 WORKDIR /source
 COPY . .
-# pip stays out of the environment it fills. Byte code is made here, because the image is read-only where it runs.
+# pip stays out of the environment it fills. Byte code is made here, because the image is read-only where it runs, and
+# what stands in the way of every request is compiled (see hatch_build.py).
+ENV OTELBPF_COMPILE=1
 RUN python3 -m venv --without-pip /opt/otelbpf \
     && pip --python /opt/otelbpf/bin/python install --no-cache-dir --compile .
 

@@ -28,7 +28,7 @@ COMPILED = (
     "tls/*.py",
     "tracing/**/*.py",
 )
-MYPY = ("--strict", "--explicit-package-bases", "--ignore-missing-imports", "--hide-error-context")
+MYPY = ("--strict", "--explicit-package-bases", "--ignore-missing-imports")
 
 
 class CompileHook(BuildHookInterface[Any]):
@@ -77,8 +77,9 @@ def compile_modules(root: Path, modules: list[str], folder: Path) -> list[Path]:
     before = Path.cwd()
     os.chdir(root)
     try:
+        mypy = [*MYPY, f"--cache-dir={folder / 'cache'}"]
         extensions = mypycify(
-            [*MYPY, *modules], opt_level="3", debug_level="0", target_dir=str(folder), multi_file=True
+            [*mypy, *modules], opt_level="3", debug_level="0", target_dir=str(folder), multi_file=True
         )
         build = Distribution({"name": "otelbpf", "ext_modules": extensions}).get_command_obj("build_ext")
         build.build_lib, build.build_temp = str(folder / "lib"), str(folder / "objects")

@@ -43,10 +43,10 @@ class Collector:
         export = "otlp" if sink is not None else "file:/dev/null"
         words = ["run", "--export", export, *filters, "--listen", f"127.0.0.1:{self.port}"]
         self.command = " ".join(["otelbpf", *words])
-        argv: list[str | Path] = [sys.executable, "-m", "otelbpf", *words]
+        argv: list[str | Path] = [sys.executable, "-P", "-m", "otelbpf", *words]
         # Nothing of the caller's telemetry; and byte code is kept, as it is where the collector is installed.
         environment = {name: "" for name in os.environ if name.startswith(("OTEL_", "OTELBPF_"))}
-        environment["PYTHONDONTWRITEBYTECODE"] = ""
+        environment["PYTHONDONTWRITEBYTECODE"] = environment["PYTHONPATH"] = ""
         if sink is not None:
             environment["OTEL_EXPORTER_OTLP_PROTOCOL"] = "http/protobuf"
             environment["OTEL_EXPORTER_OTLP_ENDPOINT"] = sink.endpoint

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 
 from integration.harness import servers
+from integration.harness.collector import COMMAND
 from integration.harness.processes import ROOT
 
 
 def test_whose_tls_cannot_be_read_is_named(folder: Path) -> None:
     """Go's and Java's, by program and process; not that of nginx and of node, whose libraries can be."""
     started = {name: servers.start(name, folder) for name in ("go", "java", "nginx", "node")}
-    command = [sys.executable, "-m", "otelbpf", "doctor"]
+    command = [*COMMAND, "doctor"]
     try:
         told = subprocess.run([*command, "--json"], cwd=ROOT, capture_output=True, text=True, timeout=120, check=True)
         shown = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=True)

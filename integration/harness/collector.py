@@ -16,10 +16,11 @@ from typing import Any
 from integration.harness import spans as span_files
 from integration.harness.processes import ROOT, SLOW, Running, wait_for
 
-COMMAND: tuple[str, ...] = (sys.executable, "-m", "otelbpf")
+COMMAND: tuple[str, ...] = (sys.executable, "-P", "-m", "otelbpf")
+"""What is installed, compiled, not what stands in the working directory."""
 CLEAN = {
     **{name: value for name, value in os.environ.items() if not name.startswith(("OTEL_", "OTELBPF_"))},
-    "PYTHONPATH": str(ROOT),
+    "PYTHONPATH": "",
 }
 """The environment of a collector: nothing of the caller's own telemetry."""
 
