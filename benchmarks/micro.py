@@ -25,13 +25,9 @@ from rich.table import Table
 
 from benchmarks.http2 import MESSAGE
 from benchmarks.report import number
-from otelbpf.connections.connection import Connection
-from otelbpf.connections.piece import Piece
 from otelbpf.events.decode import decode
 from otelbpf.events.types import Data
 from otelbpf.events.wire import Flag
-from otelbpf.exchanges.exchange import Exchange
-from otelbpf.exchanges.session import Session
 from otelbpf.exporters.encode import ProtobufEncoder
 from otelbpf.pipeline import Pipeline
 from otelbpf.protocols.base import Side
@@ -134,41 +130,8 @@ def calls(kernel: FakeKernel) -> None:
 WORKLOADS = (wrk_on_nginx, services, both_ends, a_connection_each, h2load_on_nginx, calls)
 
 
-class Deaf(Session):
-    """Takes a connection's bytes and makes nothing of them."""
-
-    __slots__ = ()
-
-    def take(self, sent: bool, offset: int, data: bytes) -> list[Exchange]:
-        """Nothing comes of them."""
-        return []
-
-    def take_piece(self, piece: Piece) -> list[Exchange]:
-        """Nor of these."""
-        return []
-
-
-class WithoutSessions(Pipeline):
-    """Ends where the bytes of a connection are in order."""
-
-    def _start_session(self, connection: Connection) -> Session:
-        connection.attachment = Deaf(connection, ledger=Ledger(), head_limit=1, max_open=1, wanted=WANTED_HEADERS)
-        return connection.attachment
-
-
-class WithoutSpans(Pipeline):
-    """Ends where exchanges are known."""
-
-    def _done(self, connection: Connection, exchanges: Sequence[Exchange]) -> None:
-        return
-
-
 def _discard(spans: Sequence[Span]) -> None:
     return
-
-
-def _pipeline(kind: type[Pipeline], emit: Callable[[Sequence[Span]], None] = _discard) -> Pipeline:
-    return kind(ledger=Ledger(), emit=emit, source=FakeSource(), seed=1)
 
 
 def _batches(records: list[bytes]) -> Iterator[list[bytes]]:
@@ -228,13 +191,11 @@ def parser(records: list[bytes]) -> Callable[[], None]:
     return run
 
 
-def fed(
-    kind: type[Pipeline], emit: Callable[[], Callable[[Sequence[Span]], None]]
-) -> Callable[..., Callable[[], None]]:
-    """The pipeline as far as `kind` goes."""
+def fed(emit: Callable[[], Callable[[Sequence[Span]], None]]) -> Callable[..., Callable[[], None]]:
+    """The pipeline, and what it emits to."""
 
     def prepare(records: list[bytes]) -> Callable[[], None]:
-        pipeline = _pipeline(kind, emit())
+        pipeline = Pipeline(ledger=Ledger(), emit=emit(), source=FakeSource(), seed=1)
 
         def run() -> None:
             for batch in _batches(records):
@@ -267,11 +228,9 @@ ALONE = {"ring": ring, "parser": parser}
 """Stages measured by themselves."""
 UP_TO = {
     "decode": decoding,
-    "connections": fed(WithoutSessions, lambda: _discard),
-    "session": fed(WithoutSpans, lambda: _discard),
-    "builder": fed(Pipeline, lambda: _discard),
-    "encode": fed(Pipeline, _encode),
-    "assemble": fed(Pipeline, _encode_and_assemble),
+    "pipeline": fed(lambda: _discard),
+    "encode": fed(_encode),
+    "assemble": fed(_encode_and_assemble),
 }
 """Runs of which each goes one stage further."""
 

@@ -11,7 +11,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 ENVIRONMENT = {
     **{name: value for name, value in os.environ.items() if not name.startswith(("OTEL_", "OTELBPF_"))},
-    "PYTHONPATH": str(ROOT),
+    "PYTHONPATH": os.environ.get("PYTHONPATH") or str(ROOT),
     "PYTHONWARNINGS": "error",
     # The tests may run as root: they must not take what this process may do.
     "OTELBPF_PRIVILEGES_DROP": "false",
@@ -22,7 +22,7 @@ FAKE_LIVE = "tests.cli.fake_live"
 
 def otelbpf(*arguments: object, module: str = OTELBPF, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run it to its end."""
-    command = [sys.executable, "-m", module, *map(str, arguments)]
+    command = [sys.executable, "-P", "-m", module, *map(str, arguments)]
     env = {**ENVIRONMENT, **environment}
     return subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, check=False)
 
@@ -34,7 +34,7 @@ class Running:
         self._log = folder / "stderr"
         with self._log.open("wb") as stderr:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", FAKE_LIVE, *map(str, arguments)],
+                [sys.executable, "-P", "-m", FAKE_LIVE, *map(str, arguments)],
                 env={**ENVIRONMENT, **environment},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,

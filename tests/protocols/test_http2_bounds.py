@@ -181,14 +181,20 @@ def test_work_grows_with_the_input_not_with_its_square() -> None:
     """Twice the input takes about twice the time: a flood is no way to stop everything else."""
     for name, make in ENDLESS.items():
         took = []
+        opening = OPENING + (head(1, flags=h2.END_HEADERS) if name == "empty data" else b"")
         for count in (2000, 8000):
             sent = b"".join(make(i) for i in range(count))
-            parser = Http2(max_streams=1000)
-            parser.receive(CLIENT, OPENING + (head(1, flags=h2.END_HEADERS) if name == "empty data" else b""))
-            begin = time.process_time()
-            parser.receive(CLIENT, sent)
-            took.append(time.process_time() - begin)
+            took.append(min(seconds_for(opening, sent) for _ in range(3)))
         assert took[1] < 4 * 3 * took[0] + 0.05, name
+
+
+def seconds_for(opening: bytes, sent: bytes) -> float:
+    """Processor time that a client's bytes take."""
+    parser = Http2(max_streams=1000)
+    parser.receive(CLIENT, opening)
+    begin = time.process_time()
+    parser.receive(CLIENT, sent)
+    return time.process_time() - begin
 
 
 def test_goaways_without_end_look_at_each_request_once() -> None:
