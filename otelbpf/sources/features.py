@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import platform
 from collections.abc import Callable
@@ -90,6 +91,12 @@ def features() -> list[Feature]:
         *surroundings(),
         _feature("cgroup v2", _cgroups, "no --cgroup filter", "mount -t cgroup2 cgroup2 /sys/fs/cgroup"),
         _feature("compiled probes", _jit, "each probe costs several times more", "sysctl net.core.bpf_jit_enable=1"),
+        _feature(
+            "compiled otelbpf",
+            _compiled,
+            "a span costs twice the processor time",
+            "install it with OTELBPF_COMPILE=1 and a C compiler, as make setup does",
+        ),
         _feature("lockdown", _lockdown, "the kernel refuses to let probes read memory", "boot with lockdown=integrity"),
     ]
 
@@ -248,6 +255,14 @@ def _jit() -> str:
     if setting.exists() and setting.read_text().strip() == "0":
         raise OtelbpfError("the BPF compiler is off")
     return "the BPF compiler is on"
+
+
+def _compiled() -> str:
+    # By the name alone: nothing of it is needed here.
+    found = importlib.util.find_spec("otelbpf.connections.tracker")
+    if found is None or found.origin is None or found.origin.endswith(".py"):
+        raise OtelbpfError("runs as Python")
+    return "what stands in the way of every request is native code"
 
 
 def _lockdown() -> str:
