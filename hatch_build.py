@@ -24,6 +24,8 @@ COMPILED = (
     "metrics/*.py",
     "pipeline.py",
     "protocols/*.py",
+    "events/decode.py",
+    "sources/ring.py",
     "telemetry/ledger.py",
     "tls/*.py",
     "tracing/**/*.py",

@@ -61,8 +61,10 @@ def _only(wanted: str, *groups: tuple[tuple[str, str], ...]) -> struct.Struct:
 
 
 # The key of a socket is its pointer and its epoch, which stand side by side in the header.
-_KEY: Final = slice(16, 32)
-_ENDPOINTS: Final = slice(wire.HEADER.size, wire.HEADER.size + wire.ENDPOINTS.size)
+_KEY: Final = 16
+_KEY_END: Final = 32
+_ENDPOINTS: Final = wire.HEADER.size
+_ENDPOINTS_END: Final = _ENDPOINTS + wire.ENDPOINTS.size
 _DATA_KIND: Final = int(wire.Kind.DATA)
 _DATA_BYTES: Final = wire.DATA.size
 _TAIL: Final = _DATA_BYTES - struct.calcsize("<" + "".join(code for _, code in wire.DATA_FIELDS[3:]))
@@ -83,7 +85,6 @@ _STATE_LAYOUT: Final = _only(
     wire.STATE_FIELDS,
 )
 _TLS_EVENTS: Final = {int(event): event for event in wire.TlsEvent}
-_CARRIER: Final = slice(_ENDPOINTS.stop, _ENDPOINTS.stop + 16)
 _TLS_LAYOUT: Final = _only(
     "sent received lost_sent lost_received muted_sent muted_received event",
     wire.HEADER_FIELDS,
@@ -115,12 +116,12 @@ def decode(record: bytes) -> Event:
     else:
         tail = b""
     return Data(
-        record[_KEY],
+        record[_KEY:_KEY_END],
         time_ns,
         pid,
         tid,
         flags,
-        record[_ENDPOINTS],
+        record[_ENDPOINTS:_ENDPOINTS_END],
         offset,
         length,
         record[_DATA_BYTES:end],
@@ -150,7 +151,18 @@ def _state(record: bytes, flags: int, time_ns: int, pid: int, tid: int) -> State
         old, new = _TCP_STATES[old_state], _TCP_STATES[new_state]
     except KeyError:
         raise MalformedRecord(f"TCP states {old_state}, {new_state}") from None
-    fields: list[Any] = [record[_KEY], time_ns, pid, tid, flags, record[_ENDPOINTS], *counters, old, new, _text(comm)]
+    fields: list[Any] = [
+        record[_KEY:_KEY_END],
+        time_ns,
+        pid,
+        tid,
+        flags,
+        record[_ENDPOINTS:_ENDPOINTS_END],
+        *counters,
+        old,
+        new,
+        _text(comm),
+    ]
     return State(*fields)
 
 
@@ -160,7 +172,17 @@ def _tls(record: bytes, flags: int, time_ns: int, pid: int, tid: int) -> Tls:
         event = _TLS_EVENTS[number]
     except KeyError:
         raise MalformedRecord(f"TLS event {number}") from None
-    fields: list[Any] = [record[_KEY], time_ns, pid, tid, flags, record[_ENDPOINTS], record[_CARRIER], *counters, event]
+    fields: list[Any] = [
+        record[_KEY:_KEY_END],
+        time_ns,
+        pid,
+        tid,
+        flags,
+        record[_ENDPOINTS:_ENDPOINTS_END],
+        record[_ENDPOINTS_END : _ENDPOINTS_END + 16],
+        *counters,
+        event,
+    ]
     return Tls(*fields)
 
 
@@ -179,7 +201,9 @@ def _losses(record: bytes, flags: int, time_ns: int, pid: int, tid: int) -> Loss
 
 
 def _listener(record: bytes, flags: int, time_ns: int, pid: int, tid: int) -> Listener:
-    return Listener(record[_KEY], time_ns, pid, record[_ENDPOINTS], *_LISTENER.unpack_from(record))
+    return Listener(
+        record[_KEY:_KEY_END], time_ns, pid, record[_ENDPOINTS:_ENDPOINTS_END], *_LISTENER.unpack_from(record)
+    )
 
 
 def _answer(record: bytes, flags: int, time_ns: int, pid: int, tid: int) -> Answer:
