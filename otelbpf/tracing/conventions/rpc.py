@@ -14,8 +14,6 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
-import msgspec
-
 from otelbpf.connections.address import Endpoints
 from otelbpf.exchanges.exchange import Exchange
 from otelbpf.protocols.base import Message, StreamMessage
@@ -115,15 +113,18 @@ read: at most this, and a quarter of what was allowed."""
 _SERVER, _UNSET = Kind.SERVER, Status.UNSET
 
 
-class Call(msgspec.Struct, frozen=True, gc=False):
+class Call:
     """What makes a span of an exchange that of a call."""
 
-    method: str
-    """rpc.method; empty where it is not known."""
-    code: str
-    """rpc.response.status_code; empty where there is none, or none that is known."""
-    status: Status
-    error_type: str
+    __slots__ = ("code", "error_type", "method", "status")
+
+    def __init__(self, method: str, code: str, status: Status, error_type: str) -> None:
+        self.method = method
+        """rpc.method; empty where it is not known."""
+        self.code = code
+        """rpc.response.status_code; empty where there is none, or none that is known."""
+        self.status = status
+        self.error_type = error_type
 
     @property
     def span_name(self) -> str:
