@@ -80,11 +80,13 @@ def compile_modules(root: Path, modules: list[str], folder: Path) -> list[Path]:
     os.chdir(root)
     try:
         mypy = [*MYPY, f"--cache-dir={folder / 'cache'}"]
+        # More optimization takes longer and makes nothing faster: most of the time goes to Python's own functions.
         extensions = mypycify(
-            [*mypy, *modules], opt_level="3", debug_level="0", target_dir=str(folder), multi_file=True
+            [*mypy, *modules], opt_level="1", debug_level="0", target_dir=str(folder), multi_file=True
         )
         build = Distribution({"name": "otelbpf", "ext_modules": extensions}).get_command_obj("build_ext")
         build.build_lib, build.build_temp = str(folder / "lib"), str(folder / "objects")
+        build.parallel = os.cpu_count()
         build.ensure_finalized()
         build.run()
     finally:
