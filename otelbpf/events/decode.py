@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
-from typing import Any, Final, TypeVar
+from typing import Any, ClassVar, Final, TypeVar
 
 import msgspec
 
@@ -33,7 +33,7 @@ from otelbpf.events.types import (
 class RecordError(ValueError):
     """A record that cannot be decoded; `outcome` is the word it is counted under."""
 
-    outcome = "malformed"
+    outcome: ClassVar[str] = "malformed"
 
 
 class MalformedRecord(RecordError):
@@ -43,7 +43,7 @@ class MalformedRecord(RecordError):
 class UnknownRecord(RecordError):
     """A kind this version does not know."""
 
-    outcome = "unknown"
+    outcome: ClassVar[str] = "unknown"
 
 
 _T = TypeVar("_T")
@@ -236,8 +236,9 @@ def _json(read: Callable[[bytes], _T], record: bytes) -> _T:
         raise MalformedRecord(f"JSON of a record: {error}") from None
 
 
-def _text(raw: bytes) -> str:
-    return raw.partition(b"\0")[0].decode("utf-8", "replace")
+def _text(comm: bytes) -> str:
+    # A name has at most 15 bytes, and a NUL behind it (TASK_COMM_LEN).
+    return comm[:15].partition(b"\0")[0].decode("utf-8", "replace")
 
 
 _READERS: Final[dict[int, tuple[int, Callable[[bytes, int, int, int, int], Event]]]] = {
