@@ -12,7 +12,7 @@ import pytest
 
 from integration.harness import balance, spans
 from integration.harness.docker import BUILD_SECONDS, IMAGE, Engine
-from integration.harness.pair import COUNT, PROGRAM, assert_told, expected
+from integration.harness.pair import COUNT, PROGRAM, ask_in, assert_told, begin_in, expected
 from integration.harness.processes import ROOT, Running, free_port, python, wait_for
 from integration.harness.secured import Certificate, certificate
 
@@ -115,13 +115,9 @@ def ask_on_the_host(folder: Path, identity: Certificate, plain: int, tls: int, r
 
 
 def ask_in_a_container(engine: Engine, folder: Path, identity: Certificate, plain: int, tls: int, run: str) -> str:
-    """The same in a container called shop, which has no network but its loopback; its id."""
-    ports = [str(plain), str(tls)]
-    options = ["--detach", "--name=shop", "--network=none", f"--volume={folder}:/identity:ro"]
-    options += [f"--volume={PROGRAM}:/program.py:ro", "--entrypoint=python3"]
-    files = [f"/identity/{identity.file.name}", f"/identity/{identity.key.name}"]
-    container = engine("run", *options, IMAGE, "/program.py", "serve", *ports, *files)
-    engine("exec", "shop", "python3", "/program.py", "ask", *ports, files[0], run, str(COUNT))
+    """The same in a container called shop; its id."""
+    container = begin_in(engine, "shop", folder, identity, (plain, tls))
+    ask_in(engine, "shop", identity, (plain, tls), run)
     engine("stop", "--time=1", "shop")
     return container
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import subprocess
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from integration.harness.keep_alive import KeepAlive
 from integration.harness.plan import Request, app_plan, base_url
 from integration.harness.programs import tool
 from integration.harness.secured import certificate, over_tls, start_secured
+from integration.harness.spans import SeenSpan
 
 COUNT = 61
 VERSIONS = ("1.2", "1.3")
@@ -183,9 +185,36 @@ def test_tls_that_cannot_be_read_is_named(tier: str, folder: Path, run: str) -> 
     lines = [line for line in collector.stderr().splitlines() if "tls.not_read" in line]
     assert len(lines) == 1
     assert str(asked.pid) in lines[0]
+    assert_not_read(collector, connections(collector.spans(), "client.port"))
+
+
+@pytest.mark.parametrize(("name", "library"), [("go", "Go crypto/tls"), ("java", "Java JSSE")])
+def test_a_server_that_cannot_be_read_is_named(name: str, library: str, tier: str, folder: Path, run: str) -> None:
+    """What asks it is told; it is named, once, however many connections it has, and these are counted."""
+    server = start_secured(name, folder)
+    with Collector(folder, tls=True, tier=tier, ports=[server.port]) as collector, server:
+        asked = ask("requests", plan_for(server, run), folder, environment=certificate(folder).trust)
+        expected = [one for one in over_tls(expect.both_ends(asked, server)) if one.kind == "CLIENT"]
+        pids = server.pids()
+    truth.assert_equal(expected, collector.spans())
+    (line,) = [line for line in collector.stderr().splitlines() if "tls.not_read" in line]
+    told = json.loads(line)
+    assert told["pid"] in pids
+    assert told["runtime"] == library
+    assert_not_read(collector, connections(collector.spans(), "network.local.port"))
+
+
+def connections(seen: list[SeenSpan], end: str) -> int:
+    """How many different ones the spans are of."""
+    return len({span.attributes[end] for span in seen})
+
+
+def assert_not_read(collector: Collector, count: int) -> None:
+    """So many ends of connections carried TLS that could not be read, and nothing else is missing."""
     sheet = balance.parse(collector.stderr())
     sheet.assert_balanced()
-    assert sheet.lists["connections"]["tls_not_read"] > 0
+    assert sheet.lists["connections"]["tls_not_read"] == count
+    assert sheet.lost == {}
 
 
 def test_a_proxy_that_cannot_be_read_is_named(tier: str, folder: Path, run: str) -> None:

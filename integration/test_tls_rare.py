@@ -20,6 +20,7 @@ from integration.harness.secured import certificate, over_tls, start_secured
 from integration.harness.spans import SeenSpan
 
 HUGE = 50_000_000
+TWO: list[str | Path] = [python(), "-m", "integration.programs.client_two_libraries"]
 LATE: list[str | Path] = [python(), "-m", "integration.programs.server_late"]
 
 
@@ -177,6 +178,27 @@ def test_a_library_that_is_loaded_late(tier: str, folder: Path, run: str) -> Non
     assert summary(secured) == [
         (f"/r/{run}/{number}", kind, "https", 200, 10 * number, "nested_call")
         for number in range(1, 8)
+        for kind in ("CLIENT", "SERVER")
+    ]
+
+
+def test_a_second_library_in_a_process(tier: str, folder: Path, run: str) -> None:
+    """A client that speaks TLS already loads another library, from a file that nobody else has mapped."""
+    own = folder / "libssl.so.3"
+    own.write_bytes(Path("/usr/lib/x86_64-linux-gnu/libssl.so.3").read_bytes())
+    server = start_secured("nginx", folder)
+    asks = [*TWO, str(server.port), certificate(folder).file, own, f"/r/{run}"]
+    with Collector(folder, tls=True, tier=tier, ports=[server.port]) as collector, server:
+        client = Running(asks, folder=folder, name="two", stdin=subprocess.PIPE)
+        with client:
+            wait_for("the second library", lambda: "loaded" in client.output(), otherwise=client.output)
+            collector.wait_attached(own, client.pid)
+            client.process.communicate(b"go on\n", timeout=30)
+        assert client.process.returncode == 0, client.output()
+    assert summary(told(collector)) == [
+        (f"/r/{run}/{library}/{number}", kind, "https", 200, 3, "nested_call")
+        for library in ("first", "second")
+        for number in range(5)
         for kind in ("CLIENT", "SERVER")
     ]
 

@@ -3,14 +3,34 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 
+from integration.harness.docker import IMAGE, Engine
 from integration.harness.programs import SOURCES
+from integration.harness.secured import Certificate
 from integration.harness.spans import SeenSpan
 
 PROGRAM = SOURCES / "secured_pair.py"
 COUNT = 23
 """Requests of each scheme."""
 Told = Counter[tuple[object, ...]]
+
+
+def begin_in(engine: Engine, name: str, folder: Path, identity: Certificate, ports: tuple[int, int]) -> str:
+    """Start `serve` in a container that has no network but its loopback; its id."""
+    options = ["--detach", f"--name={name}", "--network=none", f"--volume={folder}:/identity:ro"]
+    options += [f"--volume={PROGRAM}:/program.py:ro", "--entrypoint=python3"]
+    files = [_inside(identity.file), _inside(identity.key)]
+    return engine("run", *options, IMAGE, "/program.py", "serve", *map(str, ports), *files)
+
+
+def ask_in(engine: Engine, name: str, identity: Certificate, ports: tuple[int, int], run: str) -> None:
+    """`ask` in the same container, of what serves there."""
+    engine("exec", name, "python3", "/program.py", "ask", *map(str, ports), _inside(identity.file), run, str(COUNT))
+
+
+def _inside(file: Path) -> str:
+    return f"/identity/{file.name}"
 
 
 def expected(run: str, service: str, container: str = "") -> Told:

@@ -80,8 +80,18 @@ def _app(name: str, port: int, identity: Certificate) -> list[str | Path]:
     argv = servers.APPS[name](port)
     if name.startswith("gunicorn") or name == "hypercorn":
         return [*argv[:-1], f"--certfile={identity.file}", f"--keyfile={identity.key}", argv[-1]]
+    if name == "java":
+        return [*argv, _keystore(identity)]
     files = [identity.file, identity.key]
     return [*argv[:-1], *files, argv[-1]] if name == "node-http2" else [*argv, *files]
+
+
+def _keystore(identity: Certificate) -> Path:
+    """The certificate as Java takes it, without a password."""
+    made = identity.file.with_suffix(".p12")
+    command: list[str | Path] = [tool("openssl", "openssl"), "pkcs12", "-export", "-passout", "pass:", "-out", made]
+    subprocess.run([*command, "-in", identity.file, "-inkey", identity.key], check=True, capture_output=True)
+    return made
 
 
 def _nginx(config: Path, identity: Certificate, version: str, http2: bool, more: str) -> None:

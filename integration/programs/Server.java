@@ -1,13 +1,20 @@
-// The workload's server on com.sun.net.httpserver, on IPv4 and IPv6. Usage: java Server PORT
+// The workload's server on com.sun.net.httpserver, on IPv4 and IPv6. Usage: java Server PORT [KEYSTORE]
 import com.sun.net.httpserver.HttpExchange;
 import com.sun.net.httpserver.HttpServer;
+import com.sun.net.httpserver.HttpsConfigurator;
+import com.sun.net.httpserver.HttpsServer;
+import java.io.File;
 import java.io.IOException;
 import java.io.OutputStream;
 import java.net.InetAddress;
 import java.net.InetSocketAddress;
+import java.security.GeneralSecurityException;
+import java.security.KeyStore;
 import java.util.HashMap;
 import java.util.Map;
 import java.util.concurrent.Executors;
+import javax.net.ssl.KeyManagerFactory;
+import javax.net.ssl.SSLContext;
 
 public class Server {
     static void answer(HttpExchange exchange) throws IOException {
@@ -49,10 +56,23 @@ public class Server {
         exchange.close();
     }
 
-    public static void main(String[] arguments) throws IOException {
+    // The keystore's password is empty.
+    static HttpServer secured(InetSocketAddress address, File keystore) throws IOException, GeneralSecurityException {
+        KeyManagerFactory keys = KeyManagerFactory.getInstance(KeyManagerFactory.getDefaultAlgorithm());
+        keys.init(KeyStore.getInstance(keystore, new char[0]), new char[0]);
+        SSLContext context = SSLContext.getInstance("TLS");
+        context.init(keys.getKeyManagers(), null, null);
+        HttpsServer server = HttpsServer.create(address, 128);
+        server.setHttpsConfigurator(new HttpsConfigurator(context));
+        return server;
+    }
+
+    public static void main(String[] arguments) throws IOException, GeneralSecurityException {
         for (String address : new String[] {"127.0.0.1", "::1"}) {
             int port = Integer.parseInt(arguments[0]);
-            HttpServer server = HttpServer.create(new InetSocketAddress(InetAddress.getByName(address), port), 128);
+            InetSocketAddress place = new InetSocketAddress(InetAddress.getByName(address), port);
+            HttpServer server =
+                    arguments.length > 1 ? secured(place, new File(arguments[1])) : HttpServer.create(place, 128);
             server.createContext("/", Server::answer);
             server.setExecutor(Executors.newFixedThreadPool(8));
             server.start();

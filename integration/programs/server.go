@@ -1,4 +1,4 @@
-// The workload's server on Go's net/http, on IPv4 and IPv6. Usage: server PORT
+// The workload's server on Go's net/http, on IPv4 and IPv6. Usage: server PORT [CERTIFICATE KEY]
 package main
 
 import (
@@ -65,7 +65,11 @@ func min(a, b int) int {
 }
 
 func serve(address string) {
-	panic(http.ListenAndServe(net.JoinHostPort(address, os.Args[1]), http.HandlerFunc(answer)))
+	place, handler := net.JoinHostPort(address, os.Args[1]), http.HandlerFunc(answer)
+	if len(os.Args) > 3 {
+		panic(http.ListenAndServeTLS(place, os.Args[2], os.Args[3], handler))
+	}
+	panic(http.ListenAndServe(place, handler))
 }
 
 func main() {

@@ -73,6 +73,8 @@ _BIRTHS: Final = ("SSL_new", "gnutls_init")
 _MAX_FILES: Final = 16384
 _MAX_ATTACHED: Final = 1024
 _MAX_BUILDS: Final = 256
+_AGAIN: Final = 32
+"""Processes with a library that are looked at again at a time: a tenth of a millisecond each."""
 _MAX_PROCESSES: Final = 65536
 
 FileKey = tuple[str, int]
@@ -132,6 +134,7 @@ class Targets:
         self._inodes: dict[Hashable, _Inode] = {}  # those with uprobes
         self._known: dict[int, bool] = {}  # pid: whether it has a library
         self._offsets: dict[str, dict[str, int]] = {}  # by build id
+        self._turn = 0  # which of the processes that have a library is looked at next
         self.failure = ""
         """Why a file that carries a library could not be attached, the last time."""
         for path in usual:
@@ -179,8 +182,13 @@ class Targets:
         return self._known[pid]
 
     def look_again(self) -> None:
-        """At the processes in which nothing was found: they may have loaded a library since."""
-        for pid in [pid for pid, found in self._known.items() if not found]:
+        """At the processes in which nothing was found, and in turn at some that have a library: they may have loaded
+        one, or another one, since."""
+        found = [pid for pid, has in self._known.items() if has]
+        self._turn %= max(len(found), 1)
+        again = found[self._turn : self._turn + _AGAIN]
+        self._turn += len(again)
+        for pid in [pid for pid, has in self._known.items() if not has] + again:
             self.look(pid)
 
     def tidy(self) -> None:

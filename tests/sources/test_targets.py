@@ -219,6 +219,25 @@ def test_a_library_loaded_later_is_found_when_looked_for_again(plain: Path, libr
     targets.close()
 
 
+def test_a_second_library_is_found_in_turn(plain: Path, library: Path, proc: Proc, tmp_path: Path) -> None:
+    """However many processes have one already: each has its turn, some at a time."""
+    second = compiled(tmp_path / "libgnutls.so.30", LIBRARY + " int more;", "-shared", "-fPIC")
+    uprobes = Uprobes()
+    for pid in range(100, 200):
+        proc.start(pid, plain, library)
+    targets = make(uprobes, proc)
+    for pid in range(100, 200):
+        assert targets.look(pid)
+    proc.end(150)
+    proc.start(150, plain, library, second)
+    found = []
+    for _ in range(8):
+        targets.look_again()
+        found.append(targets.attached)
+    assert found == [1, 2, 2, 2, 2, 2, 2, 2]
+    targets.close()
+
+
 def test_another_file_in_the_place_of_a_mapped_one_is_not_taken_for_it(plain: Path, library: Path, proc: Proc) -> None:
     """A library replaced on disk: its offsets are not those at work."""
     uprobes = Uprobes()
