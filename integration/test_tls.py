@@ -191,7 +191,8 @@ def test_tls_that_cannot_be_read_is_named(tier: str, folder: Path, run: str) -> 
 
 @pytest.mark.parametrize("name", ["go", "java"])
 def test_a_server_that_cannot_be_read_is_named(name: str, tier: str, folder: Path, run: str) -> None:
-    """Go's crypto/tls, and Java's JSSE. What asks it is told; it is named, once, however many connections it has, and these are counted."""
+    """Go's crypto/tls, and Java's JSSE. What asks it is told; it is named, once, however many connections it has, and
+    these are counted."""
     server = start_secured(name, folder)
     with Collector(folder, tls=True, tier=tier, ports=[server.port]) as collector, server:
         asked = ask("requests", plan_for(server, run), folder, environment=certificate(folder).trust)

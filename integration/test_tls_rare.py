@@ -10,13 +10,15 @@ import subprocess
 import urllib.request
 from pathlib import Path
 
+import pytest
+
 from integration.harness import balance, expect, servers, truth
 from integration.harness.clients import ask
 from integration.harness.collector import Collector
 from integration.harness.plan import Request, base_url
 from integration.harness.processes import Running, free_port, python, wait_for
 from integration.harness.programs import tool
-from integration.harness.secured import certificate, over_tls, start_secured
+from integration.harness.secured import certificate, over_tls, start_in_turn, start_secured
 from integration.harness.spans import SeenSpan
 
 HUGE = 50_000_000
@@ -93,6 +95,43 @@ def test_early_data_that_is_refused(tier: str, folder: Path, run: str) -> None:
     sheet.assert_balanced()
     assert sheet.lost["early_data_refused"] == 1
     assert sheet.lost.keys() <= {"early_data_refused", "filtered"}
+
+
+@pytest.mark.parametrize("takes", [True, False])
+def test_early_data_of_gnutls(takes: bool, tier: str, folder: Path, run: str) -> None:
+    """Its clients need not ask whether the server took it. Where it did, everything is told; where not, the answer to
+    the next request is not taken for that to the early one, and the connection is left alone, by name."""
+    early, key = folder / "early", folder / "key"
+    early.write_text(get(f"/r/{run}/early"))
+    key.write_bytes(secrets.token_bytes(80))
+    keeps = f"ssl_session_ticket_key {key};"
+    first = start_secured("nginx", folder, version="1.3", directives=f"{keeps} ssl_early_data on;")
+    (folder / "nginx").rename(folder / "first")
+    server = start_secured("nginx", folder, version="1.3", directives=f"{keeps} ssl_early_data on;" if takes else keeps)
+    front, port = start_in_turn(folder, (first.port, server.port))
+    words: list[str | Path] = [
+        "--port",
+        str(port),
+        "--x509cafile",
+        certificate(folder).file,
+        "--earlydata",
+        early,
+        "127.0.0.1",
+    ]
+    command = [tool("gnutls-cli", "gnutls-bin"), "--resume", "--waitresumption", *words]
+    with Collector(folder, tls=True, tier=tier, ports=[port, server.port]) as collector, first, server, front:
+        client = Running(command, folder=folder, name="gnutls", stdin=subprocess.PIPE)
+        _type(client, "", until="This is a resumed session", times=1)
+        for number in (1, 2, 3):
+            _type(client, get(f"/r/{run}/{number}"), until="200 OK", times=number + takes)
+        client.process.communicate(timeout=20)
+    told = ["early", "1", "2", "3"] if takes else ["1", "2", "3"]
+    ends = [(name, kind) for name in told for kind in (("CLIENT", "SERVER") if takes else ("SERVER",))]
+    wanted = [(f"/r/{run}/{name}", kind, "https", 200, 3, "nested_call") for name, kind in ends]
+    assert summary(collector.spans()) == sorted(wanted)
+    sheet = balance.parse(collector.stderr())
+    sheet.assert_balanced()
+    assert sheet.lost == ({} if takes else {"joined_midway": 2})
 
 
 def test_a_server_that_asks_for_a_certificate_later(tier: str, folder: Path, run: str) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 
 from integration.harness import servers
-from integration.harness.processes import Running, free_port, wait_for
+from integration.harness.processes import Running, free_port, wait_for, wait_until_serving
 from integration.harness.programs import tool
 from integration.harness.truth import Expected, replace
 
@@ -132,6 +132,36 @@ listen front
 """
     )
     return [tool("haproxy", "haproxy", "/usr/sbin/haproxy"), "-db", "-f", config]
+
+
+def start_in_turn(folder: Path, ports: tuple[int, int]) -> tuple[Running, int]:
+    """Haproxy, which passes bytes on, the first connection's to the first port, the second's to the second; and its
+    port."""
+    port, asked, config = free_port(), free_port(), folder / "in-turn.cfg"
+    config.write_text(
+        f"""
+global
+  nbthread 1
+defaults
+  mode tcp
+  timeout connect 20s
+  timeout client 60s
+  timeout server 60s
+listen front
+  bind 127.0.0.1:{port}
+  balance roundrobin
+  server first 127.0.0.1:{ports[0]}
+  server second 127.0.0.1:{ports[1]}
+listen health
+  bind 127.0.0.1:{asked}
+  mode http
+  http-request return status 200
+"""
+    )
+    argv: list[str | Path] = [tool("haproxy", "haproxy", "/usr/sbin/haproxy"), "-db", "-f", config]
+    running = Running(argv, folder=folder, name="in-turn")
+    wait_until_serving(running, asked, ("127.0.0.1",))
+    return running, port
 
 
 _SECURED: dict[str, Callable[[Path, Certificate, str, bool, str], None]] = {"nginx": _nginx, "apache": _apache}

@@ -44,8 +44,11 @@ HOOKS: Final[Mapping[str, Hook]] = {
     "SSL_shutdown": Hook("on_session_shutdown"),
     "SSL_free": Hook("on_session_free"),
     "gnutls_record_recv": Hook("on_library_read", _LEAVE),
+    "gnutls_record_recv_early_data": Hook("on_library_read", _LEAVE),
     "gnutls_record_send": Hook("on_library_write", _LEAVE),
     "gnutls_record_send2": Hook("on_library_write", _LEAVE),
+    # It may be refused, and whoever sends it need not ask: what the session says from here on is met as if midway.
+    "gnutls_record_send_early_data": Hook("on_session_free"),
     "gnutls_init": Hook("on_session_init", "on_session_init_return"),
     "gnutls_bye": Hook("on_session_shutdown"),
     "gnutls_deinit": Hook("on_session_free"),
