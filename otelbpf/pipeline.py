@@ -213,7 +213,7 @@ class Pipeline:
 
     def _abandon(self, connection: Connection, session: Dialogue) -> None:
         self._done(connection, session.release())
-        session.abandon(Lost.SHUTDOWN)
+        session.abandon(Lost.FILTERED if self._tls.leaves_out(connection) else Lost.SHUTDOWN)
 
     def _tls_session(self, event: Tls) -> None:
         # The end may have been told of already, by that of its socket: only a socket opens an account.

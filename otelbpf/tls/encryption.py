@@ -246,6 +246,11 @@ class Encryption:
         if cipher.handshake.over:
             self._leave_out(carrier)
 
+    def leaves_out(self, connection: Connection) -> bool:
+        """Addresses were asked for, and that of this plain text is not known."""
+        end = connection.tls
+        return self.addressed_only and isinstance(end, PlainEnd) and end.evidence is Evidence.NONE
+
     def _leave_out(self, carrier: Connection) -> None:
         if not carrier.muted:
             carrier.muted = True
@@ -263,7 +268,7 @@ class Encryption:
     def _release(self, connection: Connection, end: PlainEnd) -> Sequence[Exchange]:
         waiting, end.waiting, end.since_ns = end.waiting, [], 0
         self._unsettled.pop(connection.key, None)
-        if self.addressed_only and end.evidence is Evidence.NONE:
+        if self.leaves_out(connection):
             self._ledger.spans_lost[Lost.FILTERED] += len(waiting)
             return ()
         return waiting

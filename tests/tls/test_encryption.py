@@ -287,6 +287,17 @@ def test_without_a_socket_nothing_is_told_where_addresses_were_asked_for() -> No
     balanced(kernel)
 
 
+def test_a_request_of_unknown_address_that_is_open_at_the_end_is_left_out_too() -> None:
+    """It is no more of the run that ends than its answer would have been."""
+    kernel = FakeKernel()
+    kernel.put(encode.encode_host(Host(addressed_only=True), time_ns=kernel.now_ns))
+    FakeSession(kernel, pid=100).read(REQUEST)
+    kernel.pipeline.finish()
+
+    assert kernel.spans() == []
+    assert kernel.ledger.spans_lost == {Lost.FILTERED: 1}
+
+
 def test_what_waits_is_bounded() -> None:
     """A session whose socket is never found."""
     kernel = FakeKernel()
