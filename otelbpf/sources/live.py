@@ -44,7 +44,7 @@ _MAX_SERVICES: Final = 256
 _POLL_SECONDS: Final = 0.05
 _REPORT_NS: Final = 1_000_000_000
 _LOOK_NS: Final = 5_000_000_000
-"""How often processes without a TLS library are looked at again."""
+"""How often it is asked whether processes have loaded a TLS library since."""
 _BATCH_RECORDS: Final = 512
 """As many as the nearest caches hold together with the spans that come of them: 4096 cost a fifth more an exchange."""
 _FIRST: Final = bytes(4)

@@ -57,7 +57,9 @@ HOOKS: Final[Mapping[str, Hook]] = {
 CARRIERS: Final = frozenset(("SSL_read", "SSL_write", "gnutls_record_recv", "gnutls_record_send"))
 """A file that has none of them carries no library."""
 _NAMED_SO: Final = re.compile(r"lib(?:ssl|gnutls|python|node)[-.0-9a-z]*\.so|_ssl\b[^/]*\.so")
-_MAPPING: Final = re.compile(r"0*([0-9a-f]+)-0*([0-9a-f]+) ..x. [0-9a-f]+ ([0-9a-f]+:[0-9a-f]+) (\d+) +(/.*)")
+_MAPPING: Final = re.compile(
+    r"^0*([0-9a-f]+)-0*([0-9a-f]+) ..x. [0-9a-f]+ ([0-9a-f]+:[0-9a-f]+) (\d+) +(/.*)", re.MULTILINE
+)
 _USUAL: Final = (
     "/usr/lib/x86_64-linux-gnu/libssl.so.3",
     "/usr/lib/x86_64-linux-gnu/libssl.so.1.1",
@@ -76,8 +78,6 @@ _BIRTHS: Final = ("SSL_new", "gnutls_init")
 _MAX_FILES: Final = 16384
 _MAX_ATTACHED: Final = 1024
 _MAX_BUILDS: Final = 256
-_AGAIN: Final = 32
-"""Processes with a library that are looked at again at a time: a tenth of a millisecond each."""
 _MAX_PROCESSES: Final = 65536
 
 FileKey = tuple[str, int]
@@ -136,8 +136,8 @@ class Targets:
         self._files: dict[FileKey, _File] = {}
         self._inodes: dict[Hashable, _Inode] = {}  # those with uprobes
         self._known: dict[int, bool] = {}  # pid: whether it has a library
+        self._sizes: dict[int, bytes] = {}  # pid: what it had mapped, in pages, when it was looked at again
         self._offsets: dict[str, dict[str, int]] = {}  # by build id
-        self._turn = 0  # which of the processes that have a library is looked at next
         self.failure = ""
         """Why a file that carries a library could not be attached, the last time."""
         for path in usual:
@@ -185,20 +185,19 @@ class Targets:
         return self._known[pid]
 
     def look_again(self) -> None:
-        """At the processes in which nothing was found, and in turn at some that have a library: they may have loaded
-        one, or another one, since."""
-        found = [pid for pid, has in self._known.items() if has]
-        self._turn %= max(len(found), 1)
-        again = found[self._turn : self._turn + _AGAIN]
-        self._turn += len(again)
-        for pid in [pid for pid, has in self._known.items() if not has] + again:
-            self.look(pid)
+        """At every process that has not as much mapped as before: it may have loaded a library, or one more."""
+        for pid in list(self._known):
+            size = self._size(pid)
+            if size != self._sizes.get(pid):
+                self._sizes[pid] = size
+                self.look(pid)
 
     def tidy(self) -> None:
         """Forget processes that have ended, and let go of files that nobody has mapped any more."""
         ended = {pid for pid in self._known if not (self._proc / str(pid)).exists()}
         for pid in ended:
             del self._known[pid]
+            self._sizes.pop(pid, None)
         for key, file in list(self._files.items()):
             file.pids -= ended
             if not file.pids and not file.stays:
@@ -231,6 +230,14 @@ class Targets:
             seen.add(key)
             # The first is the very file; the second may be another by now, and wants a look.
             yield key, path, [f"{folder}/map_files/{start}-{end}", f"{folder}/root{path}"]
+
+    def _size(self, pid: int) -> bytes:
+        """That of its address space: a tenth of the price of the map."""
+        try:
+            with open(f"{self._proc}/{pid}/statm", "rb") as file:
+                return file.read().partition(b" ")[0]
+        except OSError:
+            return b""  # ended
 
     def _open_and_attach(self, places: Sequence[str], number: int) -> Hashable:
         """The inode that has probes now; None where there is nothing to attach to. `number`: that of the file, which

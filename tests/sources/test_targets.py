@@ -64,6 +64,9 @@ class Proc:
             (place / "root" / path.relative_to("/")).symlink_to(path)
         (place / "maps").write_text("".join(lines) + "7ffc0000-7ffd0000 r-xp 00000000 00:00 0 [vdso]\n")
 
+    def grow(self, pid: int, pages: int) -> None:
+        (self.folder / str(pid) / "statm").write_text(f"{pages} 700 350 4 0 200 0\n")
+
     def end(self, pid: int) -> None:
         shutil.rmtree(self.folder / str(pid))
 
@@ -219,23 +222,28 @@ def test_a_library_loaded_later_is_found_when_looked_for_again(plain: Path, libr
     targets.close()
 
 
-def test_a_second_library_is_found_in_turn(plain: Path, library: Path, proc: Proc, tmp_path: Path) -> None:
-    """However many processes have one already: each has its turn, some at a time."""
-    second = compiled(tmp_path / "libgnutls.so.30", LIBRARY + " int more;", "-shared", "-fPIC")
+def test_a_library_loaded_beside_another_is_found(plain: Path, library: Path, proc: Proc, tmp_path: Path) -> None:
+    """Once the process has more mapped than before; otherwise its map is not read again."""
     uprobes = Uprobes()
-    for pid in range(100, 200):
-        proc.start(pid, plain, library)
+    further = compiled(tmp_path / "libgnutls.so.30", LIBRARY, "-shared", "-fPIC")
+    proc.start(10, plain, library)
+    proc.grow(10, 1000)
     targets = make(uprobes, proc)
-    for pid in range(100, 200):
-        assert targets.look(pid)
-    proc.end(150)
-    proc.start(150, plain, library, second)
-    found = []
-    for _ in range(8):
-        targets.look_again()
-        found.append(targets.attached)
-    assert found == [1, 2, 2, 2, 2, 2, 2, 2]
-    targets.close()
+    assert targets.look(10)
+    targets.look_again()
+    proc.end(10)
+    proc.start(10, plain, library, further)
+    proc.grow(10, 1000)
+    targets.look_again()
+    assert targets.attached == 1
+    proc.grow(10, 1010)
+    targets.look_again()
+
+    assert (targets.attached, len(uprobes.attached)) == (2, 10)
+    assert targets.readable(10)
+    proc.end(10)
+    targets.tidy()
+    assert targets.attached == 0
 
 
 def test_another_file_in_the_place_of_a_mapped_one_is_not_taken_for_it(plain: Path, library: Path, proc: Proc) -> None:
