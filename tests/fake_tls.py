@@ -118,6 +118,12 @@ class End:
         self.object.write(data)
         return self._out.read()
 
+    def end(self) -> bytes:
+        """What is to be sent at the end."""
+        with contextlib.suppress(ssl.SSLWantReadError):
+            self.object.unwrap()
+        return self._out.read()
+
     def receive(self, data: bytes) -> None:
         """Bytes from the other end."""
         self._in.write(data)

@@ -84,6 +84,7 @@ class Encryption:
                 end.handshake.give_up()
             else:
                 end.handshake.take(sent, data)
+            self._listen(connection, end, sent, application_lengths(data))
 
     def note(self, connection: Connection, event: Data) -> None:
         """More of it came."""
@@ -149,8 +150,8 @@ class Encryption:
         plain, end.plain = end.plain, None
         if plain is None or not isinstance(plain.tls, PlainEnd):
             if not end.readable:
-                self._ledger.connections["tls_not_read"] += 1
-                if end.pieces:
+                self._ledger.connections["tls_not_read" if end.spoken.yes else "tls_not_used"] += 1
+                if end.spoken.yes:
                     self._unread(carrier.sent.pid or carrier.received.pid)
             return
         plain.tls.error = error
@@ -211,11 +212,13 @@ class Encryption:
             return
         end.pieces += 1
         if end.pieces > MAX_PIECES:
+            end.spoken.yes = True
             self._leave_out(connection)
             return
         records = application_lengths(event.data)
         if not records:
             return
+        self._listen(connection, end, sent, records)
         added = overheads(handshake.negotiated.version, handshake.negotiated.cipher)
         if not sent:
             self._carriers.received(event.tid, connection, records, added)
@@ -223,6 +226,10 @@ class Encryption:
         plain = self._carriers.sent(event.tid, connection, records, added)
         if plain is not None:
             self._join(plain, connection, Evidence.RECORD_LENGTHS)
+
+    def _listen(self, connection: Connection, end: CipherEnd, sent: bool, records: Sequence[int]) -> None:
+        by_client = sent is bool(connection.flags & _CLIENT)
+        end.spoken.take(end.handshake.negotiated.version, by_client, records)
 
     def _join(self, plain: Connection, carrier: Connection | None, evidence: Evidence) -> None:
         end = plain.tls

@@ -7,6 +7,7 @@ import enum
 from otelbpf.connections.connection import Connection
 from otelbpf.exchanges.exchange import Exchange
 from otelbpf.tls.handshake import Handshake
+from otelbpf.tls.spoken import Spoken
 
 
 class Evidence(enum.StrEnum):
@@ -48,7 +49,7 @@ class PlainEnd:
 class CipherEnd:
     """A socket with ciphertext."""
 
-    __slots__ = ("handshake", "pieces", "plain", "readable")
+    __slots__ = ("handshake", "pieces", "plain", "readable", "spoken")
 
     def __init__(self) -> None:
         self.handshake = Handshake()
@@ -58,3 +59,4 @@ class CipherEnd:
         """Plain text was found to go over it."""
         self.pieces = 0
         """Records seen of it."""
+        self.spoken = Spoken()

@@ -338,7 +338,8 @@ def test_a_server_names_no_parent_that_will_not_be_told() -> None:
     """The client's TLS cannot be read (Go, Java)."""
     kernel = FakeKernel()
     client, server = kernel.pair()
-    handshake_over(client, server)
+    client_end, _ = handshake_over(client, server)
+    client.send(client_end.encrypt(REQUEST))
     answering = FakeSession(kernel, pid=server.pid).bind(server)
     answering.read(REQUEST).write(ANSWER)
     assert kernel.spans() == []
@@ -443,11 +444,32 @@ def test_a_process_that_cannot_be_read_is_named_once() -> None:
     kernel = FakeKernel(unread=lambda identity: named.append(identity.pid))
     for number in range(3):
         socket = kernel.connect(pid=7, port=40000 + number)
-        handshake_over(socket, None)
+        client, _ = handshake_over(socket, None)
+        socket.send(client.encrypt(REQUEST))
         socket.close()
 
     assert named == [7]
     assert kernel.ledger.connections["tls_not_read"] == 3
+
+
+@pytest.mark.parametrize("version", [V12, V13])
+def test_a_handshake_alone_accuses_nobody(version: ssl.TLSVersion) -> None:
+    """A client that does not believe the certificate, a check that somebody is there: nothing was there to be read."""
+    named: list[int] = []
+    kernel = FakeKernel(unread=lambda identity: named.append(identity.pid))
+    client, server = kernel.pair()
+    client_end, server_end = handshake_over(client, server, version)
+    ends = client_end.end(), server_end.end()
+    client.send(ends[0])
+    server.receive(ends[0])
+    server.send(ends[1])
+    client.receive(ends[1])
+    client.close()
+    server.close()
+
+    assert named == []
+    assert (kernel.ledger.connections["tls_not_used"], kernel.ledger.connections["tls_not_read"]) == (2, 0)
+    balanced(kernel)
 
 
 def test_a_late_end_of_a_session_is_no_new_one() -> None:

@@ -1,0 +1,40 @@
+"""Whether an application spoke over a connection of which only ciphertext is seen.
+
+TLS 1.3 hides handshakes, alerts and data alike in records of one type. A client that shows no certificate sends a
+Finished first, and then nothing that is no data but alerts and updates of its key, all of known lengths (RFC 8446).
+What a server sends may be anything: certificates, tickets. One that speaks without being asked is taken for silent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+_ADDED: Final = 1 + 16
+"""The byte that tells a record's type, and the tag."""
+_FINISHED: Final = (4 + 32 + _ADDED, 4 + 48 + _ADDED)
+"""By SHA-256 and SHA-384."""
+_ALERT, _KEY_UPDATE = 2 + _ADDED, 4 + 1 + _ADDED
+
+
+class Spoken:
+    """Of one connection."""
+
+    __slots__ = ("_finished", "yes")
+
+    def __init__(self) -> None:
+        self.yes = False
+        """More than a handshake and an end went over it."""
+        self._finished = False
+
+    def take(self, version: str, by_client: bool, lengths: Sequence[int]) -> None:
+        """The next encrypted records of one side, and the version of TLS; it is empty where the handshake was not seen,
+        which then is over."""
+        if version and version != "1.3":
+            self.yes |= bool(lengths)
+        elif by_client or not version:
+            for length in lengths:
+                if version and length in _FINISHED and not self._finished:
+                    self._finished = True
+                elif length not in (_ALERT, _KEY_UPDATE):
+                    self.yes = True
