@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from integration.harness import cgroups
 from integration.harness.cases import Played
 from integration.harness.collector import doctor
 from integration.harness.processes import Running
@@ -54,6 +55,20 @@ def nothing_left() -> Iterator[None]:
 def run() -> str:
     """What tells this test's requests from all others on the host."""
     return secrets.token_hex(4)
+
+
+@pytest.fixture(scope="session")
+def group_of_tests() -> Iterator[Path]:
+    """The cgroup of those that are alone."""
+    with cgroups.of_tests() as group:
+        yield group
+
+
+@pytest.fixture
+def alone(group_of_tests: Path) -> Iterator[None]:
+    """Apart from all that is not the test's: collectors of TLS tell nothing of the host's other programs."""
+    with cgroups.alone(group_of_tests):
+        yield
 
 
 @pytest.fixture(scope="session")

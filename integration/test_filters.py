@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import http.server
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from integration.harness import balance, expect, servers, truth
+from integration.harness.cgroups import cgroup
 from integration.harness.clients import ask
 from integration.harness.collector import Collector
 from integration.harness.plan import base_url
@@ -103,21 +101,6 @@ def test_by_cgroup(tier: str, folder: Path, run: str) -> None:
             below.rmdir()
     truth.assert_equal(workload.of(workload.nginx, "SERVER"), collector.spans())
     balance.parse(collector.stderr()).assert_balanced()
-
-
-@contextlib.contextmanager
-def cgroup(name: str) -> Iterator[Path]:
-    """A cgroup of the version 2 hierarchy, wherever that is mounted."""
-    mounts = [line.split() for line in Path("/proc/self/mounts").read_text().splitlines()]
-    roots = [Path(where) for _, where, kind, *_ in mounts if kind == "cgroup2"]
-    if not roots:
-        pytest.skip("no cgroup2 hierarchy is mounted here")
-    group = roots[0] / name
-    group.mkdir()
-    try:
-        yield group
-    finally:
-        group.rmdir()
 
 
 class Backend:

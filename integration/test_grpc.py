@@ -10,6 +10,8 @@ import pytest
 from integration.harness import balance, calls
 from integration.harness.collector import Collector
 
+pytestmark = pytest.mark.usefixtures("alone")
+
 PAIRS = [
     ("python", "python"),
     ("go", "go"),

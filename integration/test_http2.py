@@ -19,6 +19,8 @@ from integration.harness.collector import Collector
 from integration.harness.plan import Request, app_plan, base_url
 from integration.harness.programs import tool
 
+pytestmark = pytest.mark.usefixtures("alone")
+
 COUNT = 38
 PAIRS = [
     ("nginx-http2", "curl-http2"),

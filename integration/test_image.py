@@ -78,7 +78,7 @@ def test_processes_of_the_host_and_of_another_container(engine: Engine, folder: 
     )
     assert {(span.resource["host.name"], span.resource.get("os.version")) for span in seen} == {host()}
     sheet = balance.parse(told.stderr)
-    sheet.assert_nothing_lost()
+    sheet.assert_nothing_lost(but=["filtered"])  # TLS of the host's other programs
 
 
 def begin_collector(engine: Engine, *ports: int) -> None:

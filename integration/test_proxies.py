@@ -13,6 +13,8 @@ from integration.harness.collector import Collector
 from integration.harness.plan import base_url
 from integration.harness.secured import certificate, start_secured
 
+pytestmark = pytest.mark.usefixtures("alone")
+
 COUNT = 61
 
 

@@ -20,6 +20,8 @@ from integration.harness.programs import tool
 from integration.harness.secured import certificate, over_tls, start_secured
 from integration.harness.spans import SeenSpan
 
+pytestmark = pytest.mark.usefixtures("alone")
+
 COUNT = 30
 VERSIONS = ("1.2", "1.3")
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from integration.harness import spans as span_files
+from integration.harness.cgroups import own_group
 from integration.harness.processes import ROOT, SLOW, Running, wait_for
 
 COMMAND: tuple[str, ...] = (sys.executable, "-P", "-m", "otelbpf")
@@ -60,7 +61,8 @@ class Collector:
         tls: bool = False,
     ) -> None:
         """`wrapper` is a program that runs the command behind it. Uprobes (`tls`) are for the tests that ask for them:
-        the kernel takes seconds to remove them, for which the next collector would wait."""
+        the kernel takes seconds to remove them, for which the next collector would wait. Ports do not tell whose plain
+        text it is until its socket is known: a test that is `alone` in its cgroup has that for a filter as well."""
         self.folder = folder
         self.spans_path = folder / "spans.jsonl"
         argv: list[str | Path] = [*wrapper, *COMMAND, "--debug", command, *arguments, "--tier", tier]
@@ -68,6 +70,8 @@ class Collector:
             argv += ["--listen", listen]
             argv += ["--export", f"file:{self.spans_path}"] if export else []
         argv += [word for port in ports for word in ("--port", str(port))]
+        group = own_group() if tls else None
+        argv += ["--cgroup", group] if group is not None else []
         asked = {} if tls else {"OTELBPF_CAPTURE_TLS": "false"}
         self.running = Running(
             argv, folder=folder, name="otelbpf", environment={**CLEAN, **asked, **(environment or {})}
