@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 from integration.harness.docker import IMAGE, Engine
@@ -16,15 +17,24 @@ COUNT = 23
 Told = Counter[tuple[object, ...]]
 
 
-def begin_in(engine: Engine, name: str, folder: Path, identity: Certificate, ports: tuple[int, int]) -> str:
-    """Start `serve` in a container that has no network but its loopback; its id."""
-    options = ["--detach", f"--name={name}", "--network=none", f"--volume={folder}:/identity:ro"]
+def begin_in(
+    engine: Engine,
+    name: str,
+    folder: Path,
+    identity: Certificate,
+    ports: Sequence[int],
+    *,
+    image: str = IMAGE,
+    network: str = "none",
+) -> str:
+    """Start `serve` in a container that has no network but its loopback, or another one; its id."""
+    options = ["--detach", f"--name={name}", f"--network={network}", f"--volume={folder}:/identity:ro"]
     options += [f"--volume={PROGRAM}:/program.py:ro", "--entrypoint=python3"]
     files = [_inside(identity.file), _inside(identity.key)]
-    return engine("run", *options, IMAGE, "/program.py", "serve", *map(str, ports), *files)
+    return engine("run", *options, image, "/program.py", "serve", *map(str, ports), *files)
 
 
-def ask_in(engine: Engine, name: str, identity: Certificate, ports: tuple[int, int], run: str) -> None:
+def ask_in(engine: Engine, name: str, identity: Certificate, ports: Sequence[int], run: str) -> None:
     """`ask` in the same container, of what serves there."""
     engine("exec", name, "python3", "/program.py", "ask", *map(str, ports), _inside(identity.file), run, str(COUNT))
 
@@ -33,11 +43,11 @@ def _inside(file: Path) -> str:
     return f"/identity/{file.name}"
 
 
-def expected(run: str, service: str, container: str = "") -> Told:
-    """The spans of one `ask` of COUNT requests."""
+def expected(run: str, service: str, container: str = "", *, kinds: Sequence[str] = ("SERVER", "CLIENT")) -> Told:
+    """The spans of one `ask` of COUNT requests, of the ends that this service was."""
     return Counter(
         (kind, scheme, f"/r/{run}/{scheme}/{number}", 200 if number % 5 else 503, 10 * number, service, container)
-        for kind in ("SERVER", "CLIENT")
+        for kind in kinds
         for scheme in ("http", "https")
         for number in range(COUNT)
     )
