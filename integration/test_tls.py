@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import subprocess
 from pathlib import Path
 
@@ -12,13 +11,14 @@ import pytest
 from msgspec.structs import replace
 
 from integration.harness import balance, envoy, expect, proxied, servers, truth
-from integration.harness.clients import ask
+from integration.harness.clients import Asked, ask
 from integration.harness.collector import Collector
 from integration.harness.keep_alive import KeepAlive
 from integration.harness.plan import Request, app_plan, base_url
 from integration.harness.programs import tool
 from integration.harness.secured import certificate, over_tls, start_secured
-from integration.harness.spans import SeenSpan
+
+pytestmark = pytest.mark.usefixtures("alone")
 
 COUNT = 61
 VERSIONS = ("1.2", "1.3")
@@ -176,46 +176,48 @@ def test_a_server_that_starts_later(tier: str, folder: Path, run: str) -> None:
     truth.assert_equal(expected, spans)
 
 
-def test_tls_that_cannot_be_read_is_named(tier: str, folder: Path, run: str) -> None:
-    """A client in Go: its requests are told by the server alone, and it is named, once."""
-    server = start_secured("nginx", folder)
-    with Collector(folder, tls=True, tier=tier, ports=[server.port]) as collector, server:
-        asked = ask("go", plan_for(server, run), folder, environment={"SSL_CERT_FILE": str(certificate(folder).file)})
-        expected = [one for one in over_tls(expect.both_ends(asked, server)) if one.kind == "SERVER"]
-    truth.assert_equal(expected, collector.spans())
-    lines = [line for line in collector.stderr().splitlines() if "tls.not_read" in line]
-    assert len(lines) == 1
-    assert str(asked.pid) in lines[0]
-    assert_not_read(collector, connections(collector.spans(), "client.port"))
+def connections(asked: Asked) -> int:
+    """How many a client had, as the server that it asked knew them."""
+    return len({expect.hops(answer.peer)[0][1:] for answer in asked.answers.values()})
 
 
-@pytest.mark.parametrize("name", ["go", "java"])
-def test_a_server_that_cannot_be_read_is_named(name: str, tier: str, folder: Path, run: str) -> None:
-    """Go's crypto/tls, and Java's JSSE. What asks it is told; it is named, once, however many connections it has, and
-    these are counted."""
-    server = start_secured(name, folder)
-    with Collector(folder, tls=True, tier=tier, ports=[server.port]) as collector, server:
-        asked = ask("requests", plan_for(server, run), folder, environment=certificate(folder).trust)
-        expected = [one for one in over_tls(expect.both_ends(asked, server)) if one.kind == "CLIENT"]
-        pid, program = server.running.pid, os.readlink(f"/proc/{server.running.pid}/exe")
-    truth.assert_equal(expected, collector.spans())
-    (line,) = [line for line in collector.stderr().splitlines() if "tls.not_read" in line]
-    told = json.loads(line)
-    assert (told["pid"], told["executable"]) == (pid, program)
-    assert_not_read(collector, connections(collector.spans(), "network.local.port"))
-
-
-def connections(seen: list[SeenSpan], end: str) -> int:
-    """How many different ones the spans are of."""
-    return len({span.attributes[end] for span in seen})
-
-
-def assert_not_read(collector: Collector, count: int) -> None:
-    """So many ends of connections carried TLS that could not be read, and nothing else is missing."""
+def assert_named(collector: Collector, program: str, pid: int, *, unread: int) -> None:
+    """Of all programs this one is named, once; so many connections are counted as not read; all accounts balance."""
+    (line,) = [line for line in collector.stderr().splitlines() if '"tls.not_read"' in line]
+    said = json.loads(line)
+    assert (said["executable"].rpartition("/")[2], said["pid"]) == (program, pid)
     sheet = balance.parse(collector.stderr())
     sheet.assert_balanced()
-    assert sheet.lists["connections"]["tls_not_read"] == count
+    assert sheet.lists["connections"]["tls_not_read"] == unread
     assert sheet.lost == {}
+
+
+def test_tls_that_cannot_be_read_is_named(tier: str, folder: Path, run: str) -> None:
+    """A client in Go, of which nginx takes leave after every seventh request: they are told by nginx alone."""
+    server = start_secured("nginx", folder, directives="keepalive_requests 7;")
+    trust = {"SSL_CERT_FILE": str(certificate(folder).file)}
+    with Collector(folder, tls=True, tier=tier, ports=[server.port]) as collector, server:
+        # One request at a time: a client that has several under way may open connections that it never uses.
+        asked = ask("go", plan_for(server, run), folder, concurrency=1, environment=trust)
+        expected = [one for one in over_tls(expect.both_ends(asked, server)) if one.kind == "SERVER"]
+    truth.assert_equal(expected, collector.spans())
+    assert connections(asked) == -(-COUNT // 7)
+    assert_named(collector, "program", asked.pid, unread=connections(asked))
+
+
+@pytest.mark.parametrize(("name", "program"), [("go", "program"), ("java", "java")])
+def test_servers_that_cannot_be_read_are_named(name: str, program: str, tier: str, folder: Path, run: str) -> None:
+    """crypto/tls and JSSE: two clients tell what they asked, one of them over a new connection for every third."""
+    server = start_secured(name, folder)
+    base, trust = base_url("v4", server.port, scheme="https"), certificate(folder).trust
+    with Collector(folder, tls=True, tier=tier, ports=[server.port]) as collector, server:
+        pooled = ask("requests", app_plan(run, base, COUNT, agent="pooled"), folder, environment=trust)
+        plan = app_plan(f"{run}-new", base, 30, agent="new", without=("chunked",))
+        new = ask("sessions", plan, folder, concurrency=1, environment=trust)
+        expected = over_tls(expect.both_ends(pooled, server) + expect.both_ends(new, server))
+    assert_told([one for one in expected if one.kind == "CLIENT"], collector, evidence={"nested_call"})
+    assert connections(new) == 10
+    assert_named(collector, program, server.running.pid, unread=connections(pooled) + connections(new))
 
 
 def test_a_proxy_that_cannot_be_read_is_named(tier: str, folder: Path, run: str) -> None:
@@ -233,10 +235,20 @@ def test_a_proxy_that_cannot_be_read_is_named(tier: str, folder: Path, run: str)
         )
     seen = [one for one in expected if one.kind == "CLIENT" or one.service != front.service]
     proxied.assert_equal(seen, collector.spans(), hops)
-    (line,) = [line for line in collector.stderr().splitlines() if "tls.not_read" in line]
-    assert "envoy" in line
-    asking = [span for span in collector.spans() if span.attributes["network.peer.port"] == front.port]
-    assert_not_read(collector, connections(asking, "network.local.port"))
+    assert_named(collector, "envoy", front.running.pid, unread=connections(asked))
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_handshake_alone_accuses_nobody(version: str, tier: str, folder: Path) -> None:
+    """curl does not believe the certificate: there is nothing to be read, and nobody is named for it."""
+    server = start_secured("nginx", folder, version=version)
+    curl = [tool("curl", "curl"), "--silent", f"https://127.0.0.1:{server.port}/"]
+    with Collector(folder, tls=True, tier=tier, ports=[server.port]) as collector, server:
+        assert subprocess.run(curl, check=False, capture_output=True).returncode == 60
+    assert "tls.not_read" not in collector.stderr()
+    sheet = balance.parse(collector.stderr())
+    sheet.assert_balanced()
+    assert sheet.lists["connections"] == {"opened": 2, "tls": 2, "tls_not_used": 2}
 
 
 def test_without_uprobes_the_rest_is_traced(tier: str, folder: Path, run: str) -> None:

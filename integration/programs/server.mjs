@@ -38,5 +38,6 @@ for (const host of ["127.0.0.1", "::1"]) {
   // Over TLS, Node 20 refuses a request whose body comes in a record of its own while the answer before drains
   // (HPE_PAUSED): so much room that it never has to.
   server.on("secureConnection", (socket) => (socket._writableState.highWaterMark = 1 << 24));
+  server.keepAliveTimeout = 60_000; // five seconds are less than a collector's start where the machine is busy
   server.listen(port, host);
 }
