@@ -35,6 +35,10 @@ int on_exit(struct bpf_raw_tracepoint_args *ctx)
 	u64 id = bpf_get_current_pid_tgid();
 	u32 pid = id >> 32;
 
+#ifdef WITH_TLS
+	/* Every thread: in a map that is full, the dead would push out those who wait in a call. */
+	tls_calls.delete(&id);
+#endif
 	if (pid != (u32)id)
 		return 0;
 	forget(pid);

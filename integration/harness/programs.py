@@ -47,14 +47,15 @@ def go_program(source: str) -> Path:
     return place / "program"
 
 
-def c_program(source: str) -> Path:
-    """`source` compiled by clang, which BCC's package brings along."""
-    place = built(source, "c")
+def c_program(source: str, *libraries: str) -> Path:
+    """`source` compiled by clang, which BCC's package brings along, and linked with files of `libraries`."""
+    linked = [f"-l:{library}" for library in libraries]
+    place = built(source, " ".join(("c", *linked)))
     if not (place / "program").exists():
         place.mkdir(parents=True, exist_ok=True)
         compiler = tool("clang", "clang", "/usr/bin/clang-14", "/usr/bin/cc")
         command = [compiler, "-O1", "-Wall", "-Werror", "-o", str(place / "building"), str(SOURCES / source)]
-        subprocess.run(command, check=True)
+        subprocess.run([*command, *linked], check=True)
         (place / "building").rename(place / "program")
     return place / "program"
 

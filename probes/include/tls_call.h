@@ -15,6 +15,9 @@
 #define LEAST_ADDED 16
 #define MOST_ADDED 96
 
+/* Functions of the library that call each other lie this close, for they are of one source file. */
+#define NEARBY (64 << 10)
+
 /* A call of the library under way. */
 struct tls_call {
 	u64 session;
@@ -94,6 +97,16 @@ static inline int may_carry(struct tls_call *call, s64 count)
 	return call->direction == RECEIVED || call->moved <= count + records * MOST_ADDED;
 }
 
+/* Does the library call its own function? What calls it is where it will return to. */
+static inline int is_called_by_library(struct pt_regs *ctx)
+{
+	u64 back = 0;
+
+	if (copy_from_user(&back, sizeof(back), (void *)ctx->sp))
+		return 0;
+	return back - ctx->ip + NEARBY < 2 * NEARBY;
+}
+
 static inline void enter_library(struct pt_regs *ctx, u64 base, u64 count_at, u32 direction, u32 reason)
 {
 	u64 id = bpf_get_current_pid_tgid(), at;
@@ -110,12 +123,17 @@ static inline void enter_library(struct pt_regs *ctx, u64 base, u64 count_at, u3
 		if (!calls)
 			return;
 	}
-	/* The library's functions may call each other: the outermost one counts. Others come by way of a callback. */
+	/* The library's functions may call each other: the outermost one counts. Others come by way of a callback, or from
+	 * deeper in the stack when a callback has left the one before by longjmp(). That one came to nothing, and is made again.
+	 */
 	call = innermost(calls, ctx->sp + 1);
-	if (call && call->session == ctx->di && call->direction == direction && call->base == base)
-		return;
+	if (call && call->session == ctx->di && call->direction == direction && call->base == base) {
+		if (is_called_by_library(ctx))
+			return;
+		calls->depth -= 1;
+	}
 	if (calls->depth >= TLS_DEPTH)
-		return;
+		calls->depth = 0;	/* no callbacks go so deep: these were left */
 	at = calls->depth & (TLS_DEPTH - 1);
 	call = &calls->calls[at];
 	call->session = ctx->di;
