@@ -38,7 +38,7 @@ def cgroup(name: str) -> Iterator[Path]:
 def of_tests() -> Iterator[Path]:
     """One in which tests may be `alone`, one after the other."""
     group = hierarchy() / f"{_OWN}{os.getpid()}"
-    group.mkdir()
+    group.mkdir(exist_ok=True)  # a run that was killed may have left it, and the number come round
     try:
         yield group
     finally:
