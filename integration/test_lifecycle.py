@@ -232,3 +232,18 @@ def test_processes_that_end_at_once_keep_their_name(tier: str, folder: Path, run
     assert {span.resource["process.parent_pid"] for span in served} == {server.pid}
     assert len({span.pid for span in served}) == count
     balance.parse(collector.stderr()).assert_balanced()
+
+
+def test_who_listens_is_known_before_its_first_request(tier: str, folder: Path, run: str) -> None:
+    """A server that begins after the collector and waits: its queue and its first request are its own."""
+    port, listen = free_port(), free_port()
+    with Collector(folder, tier=tier, ports=[port], listen=f"127.0.0.1:{listen}") as collector:
+        argv = [python(), "-m", "http.server", str(port), "--bind", "127.0.0.1"]
+        server = Running(argv, folder=folder, name="waiting", environment={"OTEL_SERVICE_NAME": "waiting"})
+        limit = f'otelbpf_accept_queue_limit{{job="waiting",server_port="{port}"}}'
+        wait_for("the queue to be told", lambda: limit in metrics(listen), otherwise=lambda: str(metrics(listen)))
+        assert not [line for line in metrics(listen) if 'job="unknown_service"' in line]
+        with server:
+            assert get(port, f"/r/{run}")[0] == 404
+    (served,) = [span for span in collector.spans() if span.kind == "SERVER"]
+    assert (served.path, served.resource["service.name"]) == (f"/r/{run}", "waiting")

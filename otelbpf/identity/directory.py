@@ -82,6 +82,8 @@ class Directory(Generic[R]):
         """From `time_ns` on, this is who the process is."""
         entries = self._processes.setdefault(identity.pid, [])
         self._processes.move_to_end(identity.pid)
+        if entries and _is_nobody(entries[0].identity):
+            entries.pop(0)  # asked for before it was met, as who listens is: it was this one
         place = len(entries)
         while place and entries[place - 1].since_ns > identity.time_ns:
             place -= 1
@@ -150,6 +152,11 @@ class Directory(Generic[R]):
                 self._servers.popitem(last=False)
         self._servers.move_to_end(key)
         return resource
+
+
+def _is_nobody(identity: Identity) -> bool:
+    """What `_nobody()` made up; no process is without a name."""
+    return not (identity.comm or identity.executable)
 
 
 def _has_ended(now: Identity, before: Identity) -> bool:

@@ -102,7 +102,7 @@ class LiveSource:
         self._commanded = False
         self._losses = b""
         self._reported_ns = 0
-        self._cpus = _possible_cpus()
+        self._cpus = maps.possible_cpus()
         cgroup_ids = [cgroup_id(path) for path in cgroups]
         modes = (
             Mode.PIDS * bool(pids or traced)
@@ -141,7 +141,11 @@ class LiveSource:
             maps.update(self._maps[name], key, value)
         self._ring = Ring(self._maps["events"], ring_bytes)
         self._queues = Queues(
-            self._maps["listeners"], self._attachment.programs[LOOK], ports=ports, names_owners=not (cgroup_ids or pids)
+            self._maps["listeners"],
+            self._attachment.programs[LOOK],
+            ports=ports,
+            names_owners=not (cgroup_ids or pids),
+            introduce=self._introduce,
         )
         self._watch = Watch()
         self._last_words = LastWords(self._maps["sockets"], self._maps["untold"], self._ring)
@@ -348,9 +352,15 @@ class LiveSource:
     def _known_services(self) -> Iterator[bytes]:
         """Who they are: the record of a process comes with its first request, after which it may soon be gone."""
         for pid in self.services[:_MAX_SERVICES]:
-            identity = self._describe(pid, 0, time.monotonic_ns(), comm="", cgroup=0, forked_from=0)
-            if identity.executable:
-                yield encode_identity(identity)
+            yield from self._introduce(pid, time.monotonic_ns())
+
+    def _introduce(self, pid: int, since_ns: int) -> Iterator[bytes]:
+        """Who a process is that has listened since then. One that began later only has got its number."""
+        now_ns = time.monotonic_ns()
+        identity = self._describe(pid, 0, now_ns, comm="", cgroup=0, forked_from=0)
+        suspended_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME) - now_ns
+        if identity.executable and identity.started_ns <= since_ns + suspended_ns:
+            yield encode_identity(identity)
 
     def _command(self, key: bytes, mark: Mark, received_offset: int = 0, sent_offset: int = 0) -> None:
         socket, epoch_ns = struct.unpack("<QQ", key)
@@ -385,9 +395,3 @@ class LiveSource:
 
     def _host_record(self) -> bytes:
         return encode_host(self._host, time_ns=time.monotonic_ns())
-
-
-def _possible_cpus() -> int:
-    """Per-CPU maps have a place for each of these, present or not: "0-3" or "0,2-3"."""
-    text = Path("/sys/devices/system/cpu/possible").read_text().strip()
-    return max(int(part.rsplit("-")[-1]) for part in text.split(",")) + 1

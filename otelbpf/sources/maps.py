@@ -7,6 +7,7 @@ import errno
 import os
 import struct
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Final
 
 _SYS_BPF: Final = 321  # x86_64
@@ -78,3 +79,9 @@ def _call(command: int, descriptor: int, key: bytes | None, value: ctypes.Array[
     )
     result = _libc.syscall(_SYS_BPF, command, ctypes.byref(element), ctypes.sizeof(element))
     return ctypes.get_errno() if result < 0 else 0
+
+
+def possible_cpus() -> int:
+    """Per-CPU maps have a value for each of these, present or not: "0-3" or "0,2-3"."""
+    text = Path("/sys/devices/system/cpu/possible").read_text().strip()
+    return max(int(part.rsplit("-")[-1]) for part in text.split(",")) + 1

@@ -9,7 +9,7 @@ Without that, what is told is how it stood when the newest connection came.
 from __future__ import annotations
 
 import struct
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Final
 
 import msgspec
@@ -49,13 +49,23 @@ class _Seen(msgspec.Struct, frozen=True):
 class Queues:
     """The accept queues of the probes' table `listeners`."""
 
-    def __init__(self, listeners: int, look: int, *, ports: Collection[int] = (), names_owners: bool = True) -> None:
+    def __init__(
+        self,
+        listeners: int,
+        look: int,
+        *,
+        ports: Collection[int] = (),
+        names_owners: bool = True,
+        introduce: Callable[[int, int], Iterable[bytes]] = lambda _pid, _since_ns: (),
+    ) -> None:
         """`look` is the program. Only sockets at `ports` are told, where some are given; whose they are is told unless
-        the processes were chosen in a way that only the kernel can tell (`names_owners` False)."""
+        the processes were chosen in a way that only the kernel can tell (`names_owners` False). `introduce` is given a
+        process and since when it listens, and makes the records that tell who it is."""
         self._listeners = listeners
         self._look = look
         self._ports = frozenset(ports)
         self._names_owner = names_owners
+        self._introduce = introduce
         self._told: dict[bytes, _Seen] = {}
 
     def look(self, now_ns: int) -> Iterator[bytes]:
@@ -72,7 +82,10 @@ class Queues:
             key = encode_key(int.from_bytes(socket, "little"), epoch_ns)
             pid = pid if self._names_owner else 0
             seen = self._told[key] = _Seen(endpoints, pid, depth, deepest if looked else depth, limit, dropped)
-            if told.pop(key, None) != seen:
+            before = told.pop(key, None)
+            if pid and (before is None or before.pid != pid):
+                yield from self._introduce(pid, epoch_ns)
+            if before != seen:
                 yield _record(key, now_ns, seen)
         for key, seen in told.items():
             yield _record(key, now_ns, msgspec.structs.replace(seen, depth=0, deepest=0))

@@ -100,6 +100,15 @@ def test_processes_that_were_never_met(directory: Directory[Resource]) -> None:
     assert directory.resource_of(7, 1, NOWHERE) is directory.resource_of(7, 2, NOWHERE)
 
 
+def test_who_was_asked_for_before_it_was_met(directory: Directory[Resource]) -> None:
+    """A service listens before it answers: its first request, begun before it was met, is its own."""
+    assert name_of(directory, 7, 10**18) == "unknown_service"
+    directory.see(ProcessSeen(100, 7, 1, 0, "orders"))
+    directory.add(identity(7, "orders", 100))
+
+    assert [name_of(directory, 7, time_ns) for time_ns in (99, 100)] == ["orders", "orders"]
+
+
 def test_the_host_is_told(directory: Directory[Resource]) -> None:
     """Also by resources that were made before it was known; told again, it changes nothing."""
     directory.add(identity(7, "orders", 100))

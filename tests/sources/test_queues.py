@@ -7,8 +7,8 @@ import struct
 import pytest
 
 from otelbpf.events.decode import decode
-from otelbpf.events.encode import encode_endpoints, encode_key
-from otelbpf.events.types import Event, Listener
+from otelbpf.events.encode import encode_endpoints, encode_identity, encode_key
+from otelbpf.events.types import Event, Identity, Listener
 from otelbpf.sources import maps
 from otelbpf.sources.queues import LISTENER_FIELDS, Queues
 
@@ -94,3 +94,25 @@ def test_whose_it_is_is_left_out_where_only_the_kernel_could_tell(kernel: Kernel
     kernel.listen()
 
     assert told(Queues(1, 2, names_owners=False)) == [record(0, 0, pid=0)]
+
+
+def test_who_listens_is_introduced_once(kernel: Kernel) -> None:
+    """Before its socket is told for the first time, with the time since when it listens."""
+    asked: list[tuple[int, int]] = []
+
+    def introduce(pid: int, since_ns: int) -> list[bytes]:
+        asked.append((pid, since_ns))
+        return [encode_identity(Identity(pid=pid, executable="/bin/orders"))]
+
+    queues = Queues(1, 2, introduce=introduce)
+    kernel.listen(depth=2, deepest=9)
+
+    assert told(queues) == [Identity(pid=11, executable="/bin/orders"), record(2, 9)]
+    assert told(queues) == [record(2, 2)]
+    assert asked == [(11, 5)]
+
+
+def test_who_listens_is_not_introduced_where_only_the_kernel_could_tell(kernel: Kernel) -> None:
+    kernel.listen()
+
+    assert told(Queues(1, 2, names_owners=False, introduce=lambda *_: [b"never"])) == [record(0, 0, pid=0)]
