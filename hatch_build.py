@@ -24,11 +24,13 @@ COMPILED = (
     "metrics/*.py",
     "pipeline.py",
     "protocols/*.py",
+    "events/data.py",
     "events/decode.py",
     "sources/ring.py",
     "telemetry/ledger.py",
     "tls/*.py",
     "tracing/**/*.py",
+    "values.py",
 )
 MYPY = ("--strict", "--explicit-package-bases", "--ignore-missing-imports")
 

@@ -12,8 +12,9 @@ from typing import get_args
 from otelbpf.connections.connection import Connection
 from otelbpf.connections.piece import Piece
 from otelbpf.connections.tracker import Tracker
+from otelbpf.events.data import Data
 from otelbpf.events.decode import RecordError, decode
-from otelbpf.events.types import Clock, Data, Event, Host, Identity, Losses, ProcessSeen, State, Tls
+from otelbpf.events.types import Clock, Event, Host, Identity, Losses, ProcessSeen, State, Tls
 from otelbpf.events.wire import Flag, Loss, TcpState, TlsEvent
 from otelbpf.exchanges.base import Dialogue, Phase
 from otelbpf.exchanges.exchange import Exchange

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import msgspec
-
 from otelbpf.pipeline import Pipeline
 from otelbpf.telemetry.ledger import Ledger
-from otelbpf.tracing.span import NOTHING_SHARED, Resource, Span
+from otelbpf.tracing.span import Span
+from otelbpf.values import as_dict
 from tests.fake_kernel import FakeSource
 
 SIZES = (2, 3, 7, 1000)
@@ -16,7 +15,7 @@ def told(spans: list[Span]) -> list[tuple[object, ...]]:
     """All that a span says; who it is of and what it shares by value."""
     return [
         (
-            *msgspec.structs.astuple(msgspec.structs.replace(span, resource=Resource(()), shared=NOTHING_SHARED))[:-2],
+            *[value for name, value in as_dict(span).items() if name not in ("resource", "shared")],
             span.resource.attributes,
             span.shared.attributes,
         )

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 
 from otelbpf.connections.piece import Piece
 from otelbpf.connections.stream import Stream
-from otelbpf.events.types import Data
+from otelbpf.events.data import Data
 from otelbpf.events.wire import Flag
 from otelbpf.telemetry.ledger import ByteAccount
 

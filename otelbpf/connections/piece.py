@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-import msgspec
+from typing import Final
 
 from otelbpf.protocols.base import Gap
+from otelbpf.values import Value
 
 
-class Piece(msgspec.Struct, frozen=True, gc=False):
+class Piece(Value):
     """Bytes as one system call had them, or a gap, at a stream offset."""
 
-    sent: bool
-    """By this socket; otherwise received."""
-    offset: int
-    data: bytes
-    gap: Gap | None = None
+    __match_args__ = ("sent", "offset", "data", "gap")
+
+    def __init__(self, sent: bool, offset: int, data: bytes, gap: Gap | None = None) -> None:
+        self.sent: Final = sent
+        """By this socket; otherwise received."""
+        self.offset: Final = offset
+        self.data: Final = data
+        self.gap: Final = gap

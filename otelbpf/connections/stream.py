@@ -9,12 +9,11 @@ from __future__ import annotations
 import bisect
 from collections import Counter
 
-import msgspec
-
 from otelbpf.connections.piece import Piece
-from otelbpf.events.types import Data
+from otelbpf.events.data import Data
 from otelbpf.protocols.base import Gap
 from otelbpf.telemetry.ledger import ByteAccount, Unseen
+from otelbpf.values import replace
 
 
 class Stream:
@@ -164,7 +163,7 @@ class Stream:
 
 def _without_start(event: Data, skip: int) -> Data:
     length = event.length - skip
-    return msgspec.structs.replace(
+    return replace(
         event,
         offset=event.offset + skip,
         length=length,

@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator
 
 from otelbpf.connections.connection import Connection
 from otelbpf.connections.stream import explain_holes
-from otelbpf.events.types import Data, State, Tls
+from otelbpf.events.data import Data
+from otelbpf.events.types import State, Tls
 from otelbpf.events.wire import Flag, TcpState
 from otelbpf.telemetry.ledger import ByteAccount, Ledger, Unseen
 

@@ -13,10 +13,10 @@ from typing import Any, ClassVar, Final, TypeVar
 import msgspec
 
 from otelbpf.events import wire
+from otelbpf.events.data import Data
 from otelbpf.events.types import (
     Answer,
     Clock,
-    Data,
     Event,
     Host,
     Identity,

@@ -4,32 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
-from otelbpf.events.wire import TcpState, TlsEvent, Unseen
-
-
-class Data(msgspec.Struct, frozen=True, gc=False):
-    """Bytes one system call sent or received: `length` at stream offset `offset`, of which `data` was copied."""
-
-    key: bytes
-    time_ns: int
-    pid: int
-    tid: int
-    flags: int
-    endpoints: bytes
-    """Raw `struct endpoints` (40 bytes); the same for every record of a socket."""
-    offset: int
-    length: int
-    data: bytes
-    tail: bytes
-    """The last bytes of the piece, where `data` is shorter than `length`; at most TAIL_BYTES."""
-    waited: int = 0
-    """One more than the microseconds that the call's first byte had lain in the socket when it was read; negative where
-    that is not known of all its bytes, 0 where it is known of none."""
-
-    @property
-    def unseen(self) -> Unseen:
-        """Why `data` is shorter than `length`."""
-        return Unseen(self.flags >> 8)
+from otelbpf.events.data import Data
+from otelbpf.events.wire import TcpState, TlsEvent
 
 
 class State(msgspec.Struct, frozen=True, gc=False):

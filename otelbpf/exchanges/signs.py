@@ -9,6 +9,7 @@ from otelbpf.exchanges.exchange import Exchange
 from otelbpf.protocols.base import Message, StreamMessage
 from otelbpf.protocols.http2_frames import PREFACE
 from otelbpf.protocols.http2_seek import begins_with_frames
+from otelbpf.values import as_dict
 
 _SHORTEST = len(b"PRI * HTTP/2")
 
@@ -35,8 +36,7 @@ def is_h2c(response: Message) -> bool:
 def upgraded(exchange: Exchange) -> Exchange:
     """The request of an upgrade as the first stream of what it led to."""
     asked = exchange.request
-    fields = {name: getattr(asked, name) for name in asked.__struct_fields__}
-    request = StreamMessage(**{**fields, "version": "2"}, stream=1)
+    request = StreamMessage(**{**as_dict(asked), "version": "2"}, stream=1)
     return Exchange(
         request,
         exchange.pid,

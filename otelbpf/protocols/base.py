@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Sequence
-from typing import Protocol
+from typing import ClassVar, Final, Protocol
 
-import msgspec
+from otelbpf.values import Value
 
 
 class Side(enum.IntEnum):
@@ -43,54 +43,131 @@ class Incomplete(enum.StrEnum):
     """The connection ended within the message."""
 
 
-class Message(msgspec.Struct, gc=False):
+_NO_FIELDS: Final[dict[str, str]] = {}
+_NOTHING: Final[frozenset[str]] = frozenset()
+
+
+class Message(Value):
     """One request or response (interim 1xx responses are not announced), and where in its side's stream it lies."""
 
-    side: Side
-    begin: int
-    """Stream offset of the first byte of the head."""
-    head_end: int
-    """Stream offset behind the head."""
-    method: str = ""
-    target: str = ""
-    status: int = 0
-    version: str = ""
-    """network.protocol.version: 1.0, 1.1"""
-    headers: dict[str, str] = {}
-    """Lower-case name to value, of the headers a span can use; repeated ones joined by ', ' (RFC 9110 section 5.3)."""
-    end: int = -1
-    """Stream offset behind the last byte; -1 while it is not known."""
-    body_size: int = -1
-    """Bytes of the body as sent, framing not counted; -1 where it is not known."""
-    incomplete: Incomplete = Incomplete.NONE
-    upgrade: bool = False
-    """A response after which the connection is opaque: 101, or 2xx to CONNECT."""
-    unknown: frozenset[str] = frozenset()
-    """HTTP/2: names of fields whose values cannot be known, because they stand in a part of the compression state that
-    was not seen. The empty name stands for a field of which the name is not known either."""
+    __match_args__: ClassVar[tuple[str, ...]] = (
+        "side",
+        "begin",
+        "head_end",
+        "method",
+        "target",
+        "status",
+        "version",
+        "headers",
+        "end",
+        "body_size",
+        "incomplete",
+        "upgrade",
+        "unknown",
+    )
+
+    def __init__(
+        self,
+        side: Side,
+        begin: int,
+        head_end: int,
+        method: str = "",
+        target: str = "",
+        status: int = 0,
+        version: str = "",
+        headers: dict[str, str] = _NO_FIELDS,
+        end: int = -1,
+        body_size: int = -1,
+        incomplete: Incomplete = Incomplete.NONE,
+        upgrade: bool = False,
+        unknown: frozenset[str] = _NOTHING,
+    ) -> None:
+        self.side = side
+        self.begin = begin
+        """Stream offset of the first byte of the head."""
+        self.head_end = head_end
+        """Stream offset behind the head."""
+        self.method = method
+        self.target = target
+        self.status = status
+        self.version = version
+        """network.protocol.version: 1.0, 1.1"""
+        self.headers = headers
+        """Lower-case name to value, of the headers a span can use; repeated ones joined by ', ' (RFC 9110 section
+        5.3). Many messages share one, so nobody changes it."""
+        self.end = end
+        """Stream offset behind the last byte; -1 while it is not known."""
+        self.body_size = body_size
+        """Bytes of the body as sent, framing not counted; -1 where it is not known."""
+        self.incomplete = incomplete
+        self.upgrade = upgrade
+        """A response after which the connection is opaque: 101, or 2xx to CONNECT."""
+        self.unknown = unknown
+        """HTTP/2: names of fields whose values cannot be known, because they stand in a part of the compression state
+        that was not seen. The empty name stands for a field of which the name is not known either."""
 
 
-class StreamMessage(Message, gc=False):
+class StreamMessage(Message):
     """A message of HTTP/2, where many are under way at once and each has its stream (RFC 9113 section 5)."""
 
-    stream: int = 0
-    """The stream's identifier: a response answers the request of the same one."""
-    trailers: dict[str, str] = {}
-    """Fields behind the content, as `headers`."""
-    reset: int = -1
-    """Error code of the RST_STREAM that ended it (RFC 9113 section 7); -1 where none did."""
-    parts: int = -1
-    """gRPC: length-prefixed messages within the content; -1 where not every prefix was seen, or it is no gRPC."""
+    __match_args__: ClassVar[tuple[str, ...]] = (*Message.__match_args__, "stream", "trailers", "reset", "parts")
+
+    def __init__(
+        self,
+        side: Side,
+        begin: int,
+        head_end: int,
+        method: str = "",
+        target: str = "",
+        status: int = 0,
+        version: str = "",
+        headers: dict[str, str] = _NO_FIELDS,
+        end: int = -1,
+        body_size: int = -1,
+        incomplete: Incomplete = Incomplete.NONE,
+        upgrade: bool = False,
+        unknown: frozenset[str] = _NOTHING,
+        stream: int = 0,
+        trailers: dict[str, str] = _NO_FIELDS,
+        reset: int = -1,
+        parts: int = -1,
+    ) -> None:
+        super().__init__(
+            side,
+            begin,
+            head_end,
+            method,
+            target,
+            status,
+            version,
+            headers,
+            end,
+            body_size,
+            incomplete,
+            upgrade,
+            unknown,
+        )
+        self.stream = stream
+        """The stream's identifier: a response answers the request of the same one."""
+        self.trailers = trailers
+        """Fields behind the content, as `headers`."""
+        self.reset = reset
+        """Error code of the RST_STREAM that ended it (RFC 9113 section 7); -1 where none did."""
+        self.parts = parts
+        """gRPC: length-prefixed messages within the content; -1 where not every prefix was seen, or it is no gRPC."""
 
 
-class Gap(msgspec.Struct, frozen=True, gc=False):
+class Gap(Value):
     """Bytes that went over the wire but did not reach the parser."""
 
-    size: int
-    deliberate: bool
-    """Not copied because they were beyond the budget, seen by count; otherwise lost."""
-    tail: bytes = b""
-    """The last bytes of the gap, where they were copied (deliberate ones only)."""
+    __match_args__ = ("size", "deliberate", "tail")
+
+    def __init__(self, size: int, deliberate: bool, tail: bytes = b"") -> None:
+        self.size: Final = size
+        self.deliberate: Final = deliberate
+        """Not copied because they were beyond the budget, seen by count; otherwise lost."""
+        self.tail: Final = tail
+        """The last bytes of the gap, where they were copied (deliberate ones only)."""
 
 
 class Parser(Protocol):

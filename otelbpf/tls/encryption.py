@@ -11,8 +11,9 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from otelbpf.connections.connection import Connection
+from otelbpf.events.data import Data
 from otelbpf.events.encode import NO_ENDPOINTS
-from otelbpf.events.types import Data, Tls
+from otelbpf.events.types import Tls
 from otelbpf.events.wire import Flag, TlsEvent
 from otelbpf.exchanges.exchange import Exchange
 from otelbpf.protocols import detect

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import enum
-from typing import Any
+from typing import Any, Final
 
-import msgspec
+from otelbpf.values import Value
 
 AttributeValue = str | int | float | bool | tuple[str, ...]
 """Of one type for one key, always, as the conventions demand: exporters remember encodings by (key, value), and Python
@@ -28,12 +28,13 @@ class Status(enum.IntEnum):
     ERROR = 2
 
 
-class Resource(msgspec.Struct, frozen=True, eq=False):
+class Resource:
     """Who a span belongs to. One object per process for as long as it lives, so that it is encoded once."""
 
-    attributes: tuple[tuple[str, AttributeValue], ...]
-    encoded: dict[str, bytes] = {}
-    """What exporters made of it, by format: kept here, it goes when the process goes."""
+    def __init__(self, attributes: tuple[tuple[str, AttributeValue], ...]) -> None:
+        self.attributes: Final = attributes
+        self.encoded: Final[dict[str, bytes]] = {}
+        """What exporters made of it, by format: kept here, it goes when the process goes."""
 
 
 def service_of(resource: Resource) -> str:
@@ -44,40 +45,74 @@ def service_of(resource: Resource) -> str:
     return f"{namespace}/{name}" if namespace else name
 
 
-class AttributeSet(msgspec.Struct, frozen=True, eq=False):
+class AttributeSet:
     """Attributes that many spans have in common, as one object, so that they are encoded once."""
 
-    attributes: tuple[tuple[str, AttributeValue], ...] = ()
-    encoded: dict[str, bytes] = {}
-    """What exporters made of it, by format: kept here, it goes when the connection goes."""
-    places: dict[Any, Any] = {}
-    """Where the metrics count what has these attributes, by who is at the ends; theirs alone."""
+    def __init__(self, attributes: tuple[tuple[str, AttributeValue], ...] = ()) -> None:
+        self.attributes: Final = attributes
+        self.encoded: Final[dict[str, bytes]] = {}
+        """What exporters made of it, by format: kept here, it goes when the connection goes."""
+        self.places: Final[dict[Any, Any]] = {}
+        """Where the metrics count what has these attributes, by who is at the ends; theirs alone."""
 
 
-NOTHING_SHARED = AttributeSet()
+NOTHING_SHARED: Final = AttributeSet()
 
 
-class Span(msgspec.Struct, frozen=True, gc=False):
+class Span(Value):
     """One side of one exchange. Times are Unix nanoseconds."""
 
-    trace_id: bytes
-    """16 bytes"""
-    span_id: bytes
-    """8 bytes"""
-    parent_id: bytes
-    """8 bytes, or empty for a root"""
-    flags: int
-    """W3C trace flags (lowest byte) and the OTLP bits above: 0x100 'is remote' is known, 0x200 the parent is remote"""
-    trace_state: str
-    name: str
-    kind: Kind
-    start_ns: int
-    end_ns: int
-    attributes: tuple[tuple[str, AttributeValue], ...]
-    """The span's own; `shared` has the others, and no name stands in both."""
-    status: Status
-    resource: Resource
-    shared: AttributeSet = NOTHING_SHARED
+    __match_args__ = (
+        "trace_id",
+        "span_id",
+        "parent_id",
+        "flags",
+        "trace_state",
+        "name",
+        "kind",
+        "start_ns",
+        "end_ns",
+        "attributes",
+        "status",
+        "resource",
+        "shared",
+    )
+
+    def __init__(
+        self,
+        trace_id: bytes,
+        span_id: bytes,
+        parent_id: bytes,
+        flags: int,
+        trace_state: str,
+        name: str,
+        kind: Kind,
+        start_ns: int,
+        end_ns: int,
+        attributes: tuple[tuple[str, AttributeValue], ...],
+        status: Status,
+        resource: Resource,
+        shared: AttributeSet = NOTHING_SHARED,
+    ) -> None:
+        self.trace_id: Final = trace_id
+        """16 bytes"""
+        self.span_id: Final = span_id
+        """8 bytes"""
+        self.parent_id: Final = parent_id
+        """8 bytes, or empty for a root"""
+        self.flags: Final = flags
+        """W3C trace flags (lowest byte) and the OTLP bits above: 0x100 'is remote' is known, 0x200 the parent is
+        remote"""
+        self.trace_state: Final = trace_state
+        self.name: Final = name
+        self.kind: Final = kind
+        self.start_ns: Final = start_ns
+        self.end_ns: Final = end_ns
+        self.attributes: Final = attributes
+        """The span's own; `shared` has the others, and no name stands in both."""
+        self.status: Final = status
+        self.resource: Final = resource
+        self.shared: Final = shared
 
 
 SCOPE_NAME = "otelbpf"

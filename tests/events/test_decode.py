@@ -8,11 +8,11 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from otelbpf.events import encode, wire
+from otelbpf.events.data import Data
 from otelbpf.events.decode import MalformedRecord, RecordError, UnknownRecord, decode
 from otelbpf.events.types import (
     Answer,
     Clock,
-    Data,
     Event,
     Host,
     Identity,
@@ -24,6 +24,7 @@ from otelbpf.events.types import (
     Tls,
     Usage,
 )
+from otelbpf.values import as_dict
 
 u8 = st.integers(0, (1 << 8) - 1)
 u32 = st.integers(0, (1 << 32) - 1)
@@ -94,7 +95,7 @@ def record_of(event: Event) -> bytes:  # noqa: C901 - one case a kind
     """The record that tells `event`."""
     match event:
         case Data():
-            return encode.encode_data(**msgspec.structs.asdict(event))
+            return encode.encode_data(**as_dict(event))
         case State():
             return encode.encode_state(**msgspec.structs.asdict(event))
         case Tls():
@@ -137,7 +138,7 @@ def test_every_event_survives_its_record(event: Event) -> None:
     record = record_of(event)
 
     assert decode(record) == event
-    assert msgspec.to_builtins(decode(record)) == msgspec.to_builtins(event)
+    assert repr(decode(record)) == repr(event)
 
 
 @given(events, st.binary(min_size=1, max_size=40))

@@ -6,7 +6,6 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-import msgspec
 from hypothesis import strategies as st
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
@@ -19,6 +18,7 @@ from opentelemetry.trace.status import Status as SdkStatus
 from opentelemetry.trace.status import StatusCode
 
 from otelbpf.tracing.span import NOTHING_SHARED, SCOPE_NAME, AttributeSet, AttributeValue, Kind, Resource, Span, Status
+from otelbpf.values import replace
 
 VERSION = "1.2.3"
 SHOP = Resource(attributes=(("service.name", "shop"), ("process.pid", 4242)))
@@ -46,10 +46,7 @@ HTTP = Span(
 
 def made(count: int, *, begin: int = 0, **changes: Any) -> list[Span]:
     """So many spans, the number of each in its span id."""
-    return [
-        msgspec.structs.replace(HTTP, span_id=number.to_bytes(8, "big"), **changes)
-        for number in range(begin, begin + count)
-    ]
+    return [replace(HTTP, span_id=number.to_bytes(8, "big"), **changes) for number in range(begin, begin + count)]
 
 
 def numbers(request: ExportTraceServiceRequest) -> list[int]:

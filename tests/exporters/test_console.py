@@ -6,7 +6,6 @@ import os
 import re
 import time
 
-import msgspec
 import pytest
 from hypothesis import given
 
@@ -14,6 +13,7 @@ from otelbpf.exporters.build import build_exporters
 from otelbpf.exporters.console import ConsoleEncoder
 from otelbpf.telemetry.ledger import Ledger
 from otelbpf.tracing.span import Kind, Resource, Span, Status
+from otelbpf.values import replace
 from tests.exporters.sample import HTTP, VERSION, garbage, made
 
 
@@ -28,7 +28,7 @@ def _text(encoder: ConsoleEncoder, spans: list[Span]) -> str:
 
 
 def test_a_line() -> None:
-    failed = msgspec.structs.replace(
+    failed = replace(
         HTTP,
         kind=Kind.CLIENT,
         name="GET",
@@ -53,9 +53,7 @@ def test_a_terminal_gets_the_same_words_in_colour() -> None:
 
 
 def test_a_terminal_obeys_no_stranger() -> None:
-    span = msgspec.structs.replace(
-        HTTP, name="GET /\x1b[2J[bold]\r\n", resource=Resource((("service.name", "\x07\udc80"),))
-    )
+    span = replace(HTTP, name="GET /\x1b[2J[bold]\r\n", resource=Resource((("service.name", "\x07\udc80"),)))
 
     for terminal in (False, True):
         text = _text(ConsoleEncoder(terminal=terminal), [span])

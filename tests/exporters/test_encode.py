@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import msgspec
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -15,6 +14,7 @@ from otelbpf.exporters.encode import ProtobufEncoder
 from otelbpf.exporters.json import JsonEncoder
 from otelbpf.exporters.protobuf import varint
 from otelbpf.tracing.span import AttributeSet, Resource, Span
+from otelbpf.values import replace
 from tests.exporters.sample import HTTP, SHOP, VERSION, flushes, garbage, made, numbers, official, wire_spans
 
 
@@ -70,7 +70,7 @@ def test_nothing_in_a_span_can_stop_the_encoder(spans: list[Span]) -> None:
     [("a\udc80b", "a\ufffdb"), ("\ud83d\ude00", "\U0001f600"), ("\0", "\0"), ("", ""), ("\udfff", "\ufffd")],
 )
 def test_text_without_utf8_arrives_marked(text: str, arrives: str) -> None:
-    span = msgspec.structs.replace(HTTP, name=text, attributes=(("key", text), ("list", (text,))))
+    span = replace(HTTP, name=text, attributes=(("key", text), ("list", (text,))))
 
     wire = wire_spans(ExportTraceServiceRequest.FromString(_encode([span])))[0]
 
@@ -80,9 +80,7 @@ def test_text_without_utf8_arrives_marked(text: str, arrives: str) -> None:
 
 
 def test_numbers_beyond_64_bits_keep_their_digits_and_times_their_side() -> None:
-    span = msgspec.structs.replace(
-        HTTP, attributes=(("big", 1 << 63), ("small", -(1 << 63) - 1)), start_ns=-5, end_ns=1 << 70
-    )
+    span = replace(HTTP, attributes=(("big", 1 << 63), ("small", -(1 << 63) - 1)), start_ns=-5, end_ns=1 << 70)
 
     wire = wire_spans(ExportTraceServiceRequest.FromString(_encode([span])))[0]
 
@@ -91,13 +89,13 @@ def test_numbers_beyond_64_bits_keep_their_digits_and_times_their_side() -> None
 
 
 def test_a_time_of_zero_is_the_same_message() -> None:
-    span = msgspec.structs.replace(HTTP, start_ns=0, end_ns=0)
+    span = replace(HTTP, start_ns=0, end_ns=0)
 
     assert ExportTraceServiceRequest.FromString(_encode([span])) == official([span])
 
 
 def test_an_empty_key_is_left_out_as_proto3_does() -> None:
-    span = msgspec.structs.replace(HTTP, attributes=(("", "value"), ("key", "")))
+    span = replace(HTTP, attributes=(("", "value"), ("key", "")))
 
     assert _encode([span]) == official([span]).SerializeToString(deterministic=True)
 
@@ -117,9 +115,7 @@ def test_many_spans_of_one_resource_stay_in_order_in_one_message() -> None:
 def test_mixed_resources_are_grouped_and_equal_ones_joined() -> None:
     """Two processes that say the same of themselves are one resource to the backend; another stays apart."""
     twin, other = Resource(SHOP.attributes), Resource((("service.name", "bank"),))
-    spans = [
-        msgspec.structs.replace(span, resource=(SHOP, other, twin)[number % 3]) for number, span in enumerate(made(7))
-    ]
+    spans = [replace(span, resource=(SHOP, other, twin)[number % 3]) for number, span in enumerate(made(7))]
 
     request = ExportTraceServiceRequest.FromString(_encode(spans))
 
@@ -147,7 +143,7 @@ def test_thousands_of_resources_and_names_are_still_right() -> None:
     """More than the caches hold."""
     encoder = ProtobufEncoder(version=VERSION)
     spans = [
-        msgspec.structs.replace(span, resource=Resource((("service.name", f"s{number}"),)), name=f"GET /{number}")
+        replace(span, resource=Resource((("service.name", f"s{number}"),)), name=f"GET /{number}")
         for number, span in enumerate(made(3001))
     ]
 

@@ -7,7 +7,6 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-import msgspec
 import pytest
 from google.protobuf.json_format import ParseDict
 from hypothesis import given
@@ -17,6 +16,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from otelbpf.exporters.encode import ProtobufEncoder
 from otelbpf.exporters.json import JsonEncoder
 from otelbpf.tracing.span import Span
+from otelbpf.values import replace
 from tests.exporters.sample import HTTP, VERSION, flushes, garbage, made
 
 
@@ -57,7 +57,7 @@ def test_nothing_in_a_span_can_stop_it_or_break_the_line(spans: list[Span]) -> N
 
 
 def test_the_spelling() -> None:
-    span = msgspec.structs.replace(
+    span = replace(
         HTTP,
         trace_id=bytes.fromhex("5b8efff798038103d269b633813fc60c"),
         parent_id=bytes.fromhex("eee19b7ec3c1b173"),
@@ -118,7 +118,7 @@ def test_the_spelling() -> None:
     ],
 )
 def test_the_spelling_of_values(value: Any, spelling: str) -> None:
-    line = _line([msgspec.structs.replace(HTTP, attributes=(("key", value),))])
+    line = _line([replace(HTTP, attributes=(("key", value),))])
 
     assert b'"attributes":[{"key":"key","value":%b}]' % spelling.encode() in line
 

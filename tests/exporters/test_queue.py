@@ -18,6 +18,7 @@ from otelbpf.exporters.base import Delivered, Outcome, Refused, TooLarge, Unavai
 from otelbpf.exporters.encode import ProtobufEncoder
 from otelbpf.exporters.queue import SPAN_OVERHEAD_BYTES, Limits, QueuedExporter
 from otelbpf.telemetry.ledger import ExportAccount, Lost
+from otelbpf.values import replace
 from tests.exporters.conftest import Words
 from tests.exporters.sample import VERSION, made, numbers
 
@@ -137,7 +138,7 @@ def test_batches_are_bounded_in_bytes_and_a_large_span_goes_alone() -> None:
     backend = Backend()
     exporter = _exporter(backend, batch_bytes=3 * SPAN_BYTES, delay_seconds=60.0)
     spans = made(7)
-    spans[4] = msgspec.structs.replace(spans[4], attributes=(("key", "x" * 10_000),))
+    spans[4] = replace(spans[4], attributes=(("key", "x" * 10_000),))
     exporter.export(spans)
     exporter.flush(10)
 
