@@ -41,7 +41,7 @@ def counting(**settings: Any) -> Pipeline:
 def uncounting(**settings: Any) -> Pipeline:
     """Makes the same spans, and counts nothing of them."""
     pipeline = Pipeline(**settings)
-    nothing = (Histogram((1.0,)), 0, 0.0)
+    nothing = (Histogram((1.0,)).exemplars, 0, 0.0)
     pipeline._builder._record = lambda *told: nothing
     pipeline._ledger.begin_request = lambda pid, serving, waited_us: NOWHERE
     return pipeline

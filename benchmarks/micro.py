@@ -25,8 +25,8 @@ from rich.table import Table
 
 from benchmarks.http2 import MESSAGE
 from benchmarks.report import number
-from otelbpf.events.data import Data
 from otelbpf.events.decode import decode
+from otelbpf.events.traffic import Data
 from otelbpf.events.wire import Flag
 from otelbpf.exporters.encode import ProtobufEncoder
 from otelbpf.pipeline import Pipeline

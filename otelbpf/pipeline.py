@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Iterable, Sequence
-from typing import get_args
+from typing import Final, get_args
 
 from otelbpf.connections.connection import Connection
 from otelbpf.connections.piece import Piece
 from otelbpf.connections.tracker import Tracker
-from otelbpf.events.data import Data
 from otelbpf.events.decode import RecordError, decode
-from otelbpf.events.types import Clock, Event, Host, Identity, Losses, ProcessSeen, State, Tls
+from otelbpf.events.traffic import Data, State
+from otelbpf.events.types import Clock, Event, Host, Identity, Losses, ProcessSeen, Tls
 from otelbpf.events.wire import Flag, Loss, TcpState, TlsEvent
 from otelbpf.exchanges.base import Dialogue, Phase
 from otelbpf.exchanges.exchange import Exchange
@@ -35,12 +35,14 @@ from otelbpf.tracing.span import Resource, Span
 
 Emit = Callable[[Sequence[Span]], None]
 """Takes spans that are done; must not block and must not fail."""
-EARLY_WAIT_NS = 50_000_000
+EARLY_WAIT_NS: Final = 50_000_000
 """How long a server's bytes may wait for the request that they answer (see exchanges.session)."""
 
 # An IntFlag member's operators are calls into Python.
-_SENT = int(Flag.SENT)
-_KIND_NAMES: dict[type[Event], str] = {k: k.__name__.lower() for k in get_args(Event)} | {ProcessSeen: "process"}
+_SENT: Final = int(Flag.SENT)
+_ESTABLISHED: Final = TcpState.ESTABLISHED
+_CLOSE: Final = TcpState.CLOSE
+_KIND_NAMES: Final[dict[type[Event], str]] = {k: k.__name__.lower() for k in get_args(Event)} | {ProcessSeen: "process"}
 
 
 class Pipeline:
@@ -61,9 +63,8 @@ class Pipeline:
         unread: Callable[[Identity], None] | None = None,
         seed: int | None = None,
     ) -> None:
-        """`traced` tells whether a process belongs to those asked for;
-        its requests are left out, counted, otherwise. `unread` is told, once each, of processes whose TLS cannot be
-        read. `seed` makes ids repeatable."""
+        """`traced` tells whether a process belongs to those asked for; its requests are left out, counted, otherwise.
+        `unread` is told, once each, of processes whose TLS cannot be read. `seed` makes ids repeatable."""
         ids = IdGenerator(seed)
         self._ledger = ledger
         self._emit = emit
@@ -75,10 +76,7 @@ class Pipeline:
         self._directory = Directory(Resource, extra=options.resource_extra)
         self._correlator = Correlator(ids, reported=self._is_reported, filtered=traced is not None)
         self.measures = Measures(
-            self._directory.resource_of,
-            wanted=self._is_traced,
-            max_connections=max_connections,
-            options=metrics,
+            self._directory.resource_of, wanted=self._is_traced, max_connections=max_connections, options=metrics
         )
         self._builder = Builder(
             ledger=ledger,
@@ -185,9 +183,9 @@ class Pipeline:
     def _state(self, event: State) -> None:
         self.measures.connections.note(event)
         connection = self._tracker.state(event)
-        over = event.new_state == TcpState.CLOSE or event.new_state == event.old_state
+        over = event.new_state is _CLOSE or event.new_state is event.old_state
         if connection is not None:
-            if event.new_state == TcpState.ESTABLISHED and event.old_state != event.new_state:
+            if event.new_state is _ESTABLISHED and event.old_state is not event.new_state:
                 self._correlator.note(connection)
             if connection.ending:
                 self._end_streams(connection)
@@ -202,7 +200,7 @@ class Pipeline:
         self._deliver(connection, connection.finish(event.sent, event.received, event.time_ns))
         session = connection.attachment
         if isinstance(session, Dialogue):
-            if event.new_state == TcpState.CLOSE:
+            if event.new_state is _CLOSE:
                 self._done(connection, session.close(errno.errorcode.get(event.error, "") if event.error else ""))
             else:
                 self._abandon(connection, session)
@@ -354,13 +352,13 @@ class Pipeline:
         if not self._over:
             return
         over, self._over = self._over, []
-        build, spans = self._builder.build, self._spans
+        builder, spans = self._builder, self._spans
         for connection, exchanges in over:
             for exchange in exchanges:
                 if self._traced is not None and not self._is_traced(exchange.pid):
                     self._ledger.spans_lost[Lost.FILTERED] += 1
                     continue
-                span = build(exchange, connection)
+                span = builder.build(exchange, connection)
                 if span is not None:
                     spans.append(span)
 

@@ -11,9 +11,9 @@ from typing import Any
 import msgspec
 
 from integration.harness.processes import SLOW
-from otelbpf.events.data import Data
 from otelbpf.events.decode import decode
-from otelbpf.events.types import Event, Losses, ProcessSeen, State
+from otelbpf.events.traffic import Data, State
+from otelbpf.events.types import Event, Losses, ProcessSeen
 from otelbpf.events.wire import Flag, Loss, TcpState, Unseen
 from otelbpf.sources.live import LiveSource
 

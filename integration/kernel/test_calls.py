@@ -7,8 +7,7 @@ import pytest
 from integration.kernel import workload
 from integration.kernel.conftest import Run
 from integration.kernel.recorder import Piece, Recorder
-from otelbpf.events.data import Data
-from otelbpf.events.types import State
+from otelbpf.events.traffic import Data, State
 from otelbpf.events.wire import Flag, TcpState, Unseen
 
 MESSAGES = [b"message %d " % number + b"m" * number * 7 for number in range(23)]

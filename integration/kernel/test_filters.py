@@ -13,8 +13,8 @@ import pytest
 from integration.kernel import workload
 from integration.kernel.conftest import Run
 from integration.kernel.recorder import Piece, Recorder
-from otelbpf.events.data import Data
-from otelbpf.events.types import Identity, State
+from otelbpf.events.traffic import Data, State
+from otelbpf.events.types import Identity
 from otelbpf.events.wire import Loss, TcpState
 from otelbpf.sources.cgroups import cgroup_root
 

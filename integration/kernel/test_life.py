@@ -15,8 +15,7 @@ from integration.kernel import workload
 from integration.kernel.conftest import Run
 from integration.kernel.recorder import Piece, Recorder
 from otelbpf.connections.address import parse_endpoints
-from otelbpf.events.data import Data
-from otelbpf.events.types import State
+from otelbpf.events.traffic import Data, State
 from otelbpf.events.wire import Flag, Loss, TcpState
 from otelbpf.sources import kprobes
 

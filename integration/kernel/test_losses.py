@@ -10,9 +10,9 @@ import pytest
 from integration.kernel import workload
 from integration.kernel.conftest import Run
 from integration.kernel.recorder import Recorder
-from otelbpf.events.data import Data
 from otelbpf.events.decode import decode
-from otelbpf.events.types import Losses, State
+from otelbpf.events.traffic import Data, State
+from otelbpf.events.types import Losses
 from otelbpf.events.wire import Flag, Loss, TcpState
 from otelbpf.sources.live import LiveSource
 

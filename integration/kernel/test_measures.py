@@ -8,8 +8,8 @@ from integration.kernel import measured, workload
 from integration.kernel.conftest import Run
 from integration.kernel.recorder import Recorder
 from otelbpf.connections.address import parse_endpoints
-from otelbpf.events.data import Data
-from otelbpf.events.types import Answer, Event, Listener, State
+from otelbpf.events.traffic import Data, State
+from otelbpf.events.types import Answer, Event, Listener
 from otelbpf.events.wire import Flag, TcpState
 
 UNREACHABLE, TIMED_OUT, RESET = 113, 110, 104

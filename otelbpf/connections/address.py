@@ -6,24 +6,34 @@ import functools
 import ipaddress
 from typing import Final, Literal
 
-import msgspec
-
 from otelbpf.events.wire import ENDPOINTS
+from otelbpf.values import Value
 
 _IPV4_MAPPED: Final = bytes(10) + b"\xff\xff"  # RFC 4291 section 2.5.5.2
 
 
-class Endpoints(msgspec.Struct, frozen=True, gc=False):
+class Endpoints(Value):
     """Where a socket stands (local) and whom it speaks to (remote)."""
 
-    local_address: str
-    local_port: int
-    remote_address: str
-    remote_port: int
-    network_type: Literal["ipv4", "ipv6"]
-    """network.type of what goes over the wire: an IPv6 socket that carries IPv4 is ipv4."""
-    namespace: int
-    """Inode number of the network namespace, without which addresses may repeat."""
+    __match_args__ = ("local_address", "local_port", "remote_address", "remote_port", "network_type", "namespace")
+
+    def __init__(
+        self,
+        local_address: str,
+        local_port: int,
+        remote_address: str,
+        remote_port: int,
+        network_type: Literal["ipv4", "ipv6"],
+        namespace: int,
+    ) -> None:
+        self.local_address: Final = local_address
+        self.local_port: Final = local_port
+        self.remote_address: Final = remote_address
+        self.remote_port: Final = remote_port
+        self.network_type: Final = network_type
+        """network.type of what goes over the wire: an IPv6 socket that carries IPv4 is ipv4."""
+        self.namespace: Final = namespace
+        """Inode number of the network namespace, without which addresses may repeat."""
 
     @property
     def is_known(self) -> bool:

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import Final
 
 from otelbpf.connections.piece import Piece
 from otelbpf.connections.stream import Stream
-from otelbpf.events.data import Data
+from otelbpf.events.traffic import Data
 from otelbpf.events.wire import Flag
 from otelbpf.telemetry.ledger import ByteAccount
 
-REORDER_WINDOW_NS = 50_000_000
+REORDER_WINDOW_NS: Final = 50_000_000
 """How long a hole may wait for its bytes. Two CPUs write to the ring within microseconds of each other; packet
 captures reorder by a round trip."""
-MAX_HELD = 256
+MAX_HELD: Final = 256
 """Records that may wait behind a hole."""
 
 # An IntFlag member's operators are calls into Python.
-_SENT, _JOINED = int(Flag.SENT), int(Flag.JOINED)
+_SENT: Final = int(Flag.SENT)
+_JOINED: Final = int(Flag.JOINED)
 
 
 class Connection:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import bisect
 from collections import Counter
+from typing import Final
 
 from otelbpf.connections.piece import Piece
-from otelbpf.events.data import Data
+from otelbpf.events.traffic import Data
 from otelbpf.protocols.base import Gap
 from otelbpf.telemetry.ledger import ByteAccount, Unseen
 from otelbpf.values import replace
@@ -189,8 +190,9 @@ def explain_holes(
         ledger.unseen_bytes.update(moved)
 
 
-_BUDGET, _SENDFILE = 1, 2
-_REASONS = (
+_BUDGET: Final = 1
+_SENDFILE: Final = 2
+_REASONS: Final = (
     Unseen.HOLE,
     Unseen.BEYOND_BUDGET,
     Unseen.SENDFILE,

@@ -8,24 +8,30 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
+from typing import Final
 
 from otelbpf.connections.connection import Connection
 from otelbpf.connections.stream import explain_holes
-from otelbpf.events.data import Data
-from otelbpf.events.types import State, Tls
+from otelbpf.events.traffic import Data, State
+from otelbpf.events.types import Tls
 from otelbpf.events.wire import Flag, TcpState
 from otelbpf.telemetry.ledger import ByteAccount, Ledger, Unseen
 
-MAX_GONE = 65536
+MAX_GONE: Final = 65536
 """Connections that gave way and are remembered until the kernel tells their end, however few have a place in the table:
 one that is forgotten before would be taken for a new one, and its bytes counted twice."""
 
-_ERRORS = {111: "refused", 110: "timed_out", 104: "reset", 113: "unreachable", 101: "unreachable"}
+_ERRORS: Final = {111: "refused", 110: "timed_out", 104: "reset", 113: "unreachable", 101: "unreachable"}
 # Tuples and numbers: the hash and the operators of an enum's members are calls into Python.
-_REMOTE_FIN = (TcpState.CLOSE_WAIT, TcpState.CLOSING, TcpState.TIME_WAIT, TcpState.LAST_ACK)
-_LOCAL_FIN = (TcpState.FIN_WAIT1, TcpState.LAST_ACK)
-_ROLE = int(Flag.CLIENT | Flag.SERVER)
-_PLAIN = int(Flag.PLAIN)
+# Python 3.11 takes ten times as long for a member of an enum as for a name.
+_SYN_SENT: Final = TcpState.SYN_SENT
+_ESTABLISHED: Final = TcpState.ESTABLISHED
+_LAST_ACK: Final = TcpState.LAST_ACK
+_CLOSE: Final = TcpState.CLOSE
+_REMOTE_FIN: Final = (TcpState.CLOSE_WAIT, TcpState.CLOSING, TcpState.TIME_WAIT, TcpState.LAST_ACK)
+_LOCAL_FIN: Final = (TcpState.FIN_WAIT1, TcpState.LAST_ACK)
+_ROLE: Final = int(Flag.CLIENT | Flag.SERVER)
+_PLAIN: Final = int(Flag.PLAIN)
 
 
 class Tracker:
@@ -88,7 +94,7 @@ class Tracker:
         """Take a change of state: learn addresses, role and the ends of the streams. The caller looks at `new_state`
         to see whether the connection is over, and then calls `settle`."""
         old, new = event.old_state, event.new_state
-        if old == TcpState.SYN_SENT and new == TcpState.CLOSE:
+        if old is _SYN_SENT and new is _CLOSE:
             self._ledger.connections[_ERRORS.get(event.error, "abandoned" if not event.error else "failed")] += 1
             connection = self._table.get(event.key)
             if connection is not None and connection.sent.position:
@@ -101,11 +107,11 @@ class Tracker:
         if connection is None:
             return None
         connection.flags |= event.flags & _ROLE
-        if new == TcpState.ESTABLISHED:
+        if new is _ESTABLISHED:
             connection.endpoints = event.endpoints
             if event.first_sent or event.first_received:
                 connection.first_sequence = (event.first_sent, event.first_received)
-        if new in _LOCAL_FIN and old != TcpState.LAST_ACK:
+        if new in _LOCAL_FIN and old is not _LAST_ACK:
             connection.sent.end = event.sent
             connection.ending = True
         if new in _REMOTE_FIN and connection.received.end < 0:
@@ -127,7 +133,7 @@ class Tracker:
                 ledger.unseen_bytes[Unseen.EVICTED] += kernel - counted
             return
         # While it is open, what has arrived will still be read: only at the end it is certain that it was not.
-        unread = event.arrived - event.received if event.new_state == TcpState.CLOSE else 0
+        unread = event.arrived - event.received if event.new_state is _CLOSE else 0
         if unread > 0:
             ledger.kernel_bytes += unread
             ledger.unseen_bytes[Unseen.UNREAD] += unread

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Final, TypeVar
 import msgspec
 
 from otelbpf.events import wire
-from otelbpf.events.data import Data
+from otelbpf.events.traffic import Data, State
 from otelbpf.events.types import (
     Answer,
     Clock,
@@ -24,7 +24,6 @@ from otelbpf.events.types import (
     Losses,
     ProcessSeen,
     Refusals,
-    State,
     Tls,
     Usage,
 )
@@ -63,16 +62,16 @@ def _only(wanted: str, *groups: tuple[tuple[str, str], ...]) -> struct.Struct:
 # The key of a socket is its pointer and its epoch, which stand side by side in the header.
 _KEY: Final = 16
 _KEY_END: Final = 32
-_ENDPOINTS: Final = wire.HEADER.size
-_ENDPOINTS_END: Final = _ENDPOINTS + wire.ENDPOINTS.size
+_ENDPOINTS: Final[int] = wire.HEADER.size
+_ENDPOINTS_END: Final[int] = _ENDPOINTS + wire.ENDPOINTS.size
 _DATA_KIND: Final = int(wire.Kind.DATA)
-_DATA_BYTES: Final = wire.DATA.size
-_TAIL: Final = _DATA_BYTES - struct.calcsize("<" + "".join(code for _, code in wire.DATA_FIELDS[3:]))
-_FLAGS_END: Final = (max(wire.Unseen) + 1) << 8
+_DATA_BYTES: Final[int] = wire.DATA.size
+_TAIL: Final[int] = _DATA_BYTES - struct.calcsize("<" + "".join(code for _, code in wire.DATA_FIELDS[3:]))
+_FLAGS_END: Final[int] = (max(wire.Unseen) + 1) << 8
 _TCP_STATES: Final = {int(state): state for state in wire.TcpState}
 
 _header: Final = _only("kind flags size time_ns pid tid", wire.HEADER_FIELDS).unpack_from
-_data: Final = _only(
+_data: Final[Callable[[bytes], tuple[int, int, int, int, int, int, int, int, int, int, int, int]]] = _only(
     "kind flags size time_ns pid tid offset length captured tail_length waited_all waited_us",
     wire.HEADER_FIELDS,
     wire.ENDPOINTS_FIELDS,
@@ -107,7 +106,7 @@ def decode(record: bytes) -> Event:
         return _decode_other(record)
     _, flags, size, time_ns, pid, tid, offset, length, captured, tail_length, waited_all, waited = _data(record)
     end = _DATA_BYTES + captured
-    if not end <= size <= len(record) or captured > length or flags >= _FLAGS_END:
+    if end > size or size > len(record) or captured > length or flags >= _FLAGS_END:
         raise MalformedRecord(f"data record: size {size}, length {length}, captured {captured}, flags {flags:#x}")
     if tail_length:
         if tail_length > wire.TAIL_BYTES or tail_length > length:

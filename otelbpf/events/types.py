@@ -4,38 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
-from otelbpf.events.data import Data
-from otelbpf.events.wire import TcpState, TlsEvent
-
-
-class State(msgspec.Struct, frozen=True, gc=False):
-    """A TCP socket went from one state to another; the counters stand as struct state_record documents them."""
-
-    key: bytes
-    time_ns: int
-    pid: int
-    tid: int
-    flags: int
-    endpoints: bytes
-    sent: int
-    received: int
-    arrived: int
-    bytes_acked: int
-    bytes_received: int
-    lost_sent: int
-    lost_received: int
-    muted_sent: int
-    muted_received: int
-    error: int
-    retransmits: int
-    smoothed_rtt_us: int
-    buffer_limited_ms: int
-    window_limited_ms: int
-    first_sent: int
-    first_received: int
-    old_state: TcpState
-    new_state: TcpState
-    comm: str
+from otelbpf.events.traffic import Data, State
+from otelbpf.events.wire import TlsEvent
 
 
 class Tls(msgspec.Struct, frozen=True, gc=False):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from otelbpf.protocols.base import Message
 from otelbpf.telemetry.ledger import NOWHERE, Running
 from otelbpf.values import Value
 
-UNSET = -1
+UNSET: Final = -1
 
 
 class Exchange(Value):

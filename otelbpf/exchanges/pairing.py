@@ -24,7 +24,7 @@ from otelbpf.exchanges.exchange import UNSET, Exchange
 from otelbpf.protocols.base import Incomplete, Message, Side
 from otelbpf.telemetry.ledger import Ledger, Lost
 
-_CLIENT = Side.CLIENT
+_CLIENT: Final = Side.CLIENT
 
 TURNS: Final = 4
 """Requests that came when all before them were answered make a client one that takes turns."""

@@ -14,6 +14,7 @@ be out of step (see `pairing`) and pipelines is left alone: its exchanges are lo
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from otelbpf.connections.connection import Connection
 from otelbpf.connections.piece import Piece
@@ -29,14 +30,14 @@ from otelbpf.protocols.base import Gap, Message, ProtocolError, Side
 from otelbpf.protocols.http1 import Http1
 from otelbpf.telemetry.ledger import Ledger, Lost
 
-MAX_EARLY = 16
+MAX_EARLY: Final = 16
 """Pieces of the server's side that may wait for the request they answer."""
 
-_CLIENT = int(Flag.CLIENT)
+_CLIENT: Final = int(Flag.CLIENT)
 
 # In the way of every message: Python 3.11 takes ten times as long for a member of an enum as for a name.
-_SPEAKING = Phase.SPEAKING
-_SIDES = (Side.CLIENT, Side.SERVER)
+_SPEAKING: Final = Phase.SPEAKING
+_SIDES: Final = (Side.CLIENT, Side.SERVER)
 """By whether it is the server's."""
 
 

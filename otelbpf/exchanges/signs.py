@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from otelbpf.connections.piece import Piece
 from otelbpf.exchanges.exchange import Exchange
@@ -11,7 +12,7 @@ from otelbpf.protocols.http2_frames import PREFACE
 from otelbpf.protocols.http2_seek import begins_with_frames
 from otelbpf.values import as_dict
 
-_SHORTEST = len(b"PRI * HTTP/2")
+_SHORTEST: Final = len(b"PRI * HTTP/2")
 
 
 def is_preface(data: bytes) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from typing import cast
+from typing import Final, cast
 
 from otelbpf.connections.connection import Connection
 from otelbpf.connections.piece import Piece
@@ -20,16 +20,16 @@ from otelbpf.protocols.base import Gap, Incomplete, Message, ProtocolError, Side
 from otelbpf.protocols.http2 import Http2
 from otelbpf.telemetry.ledger import Ledger, Lost
 
-STRIKES = 3
+STRIKES: Final = 3
 """How often a connection may turn out to speak something else before it is left alone."""
-EARLY_NS = 50_000_000
+EARLY_NS: Final = 50_000_000
 """How long a response may wait for its request: a send is recorded when its call returns, and by then another thread
 may have read the answer."""
 
-ASKED = 8
+ASKED: Final = 8
 """How often a source is told where frames begin."""
 
-ERRORS = (
+ERRORS: Final = (
     "NO_ERROR",
     "PROTOCOL_ERROR",
     "INTERNAL_ERROR",
@@ -46,17 +46,17 @@ ERRORS = (
     "HTTP_1_1_REQUIRED",
 )
 """Names of the error codes by number (RFC 9113 section 7)."""
-CLOSED = "connection_closed"
-UNKNOWN_ERROR = "INTERNAL_ERROR"
+CLOSED: Final = "connection_closed"
+UNKNOWN_ERROR: Final = "INTERNAL_ERROR"
 """What a code that nobody knows is to be taken for (the same)."""
 
-_CLIENT = Side.CLIENT
-_SERVER = Side.SERVER
-_SIDES = (Side.CLIENT, Side.SERVER)
+_CLIENT: Final = Side.CLIENT
+_SERVER: Final = Side.SERVER
+_SIDES: Final = (Side.CLIENT, Side.SERVER)
 """By whether it is the server's."""
 # Python 3.11 takes ten times as long for a member of an enum as for a name.
-_OVER = Phase.OVER
-_CUT = Incomplete.CLOSED
+_OVER: Final = Phase.OVER
+_CUT: Final = Incomplete.CLOSED
 
 
 class _Answer:

@@ -8,16 +8,17 @@ stays, what was seen once goes, and no look-up pays for it.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
 
 from otelbpf.tracing.span import AttributeValue
 
 Pair = tuple[str, AttributeValue]
 
-LONGEST_KEPT = 256
+LONGEST_KEPT: Final = 256
 """Longer strings are encoded each time: they hardly repeat, and the bound is to be one of bytes too."""
 
 
-LARGEST_KEPT = 0xFFFF
+LARGEST_KEPT: Final = 0xFFFF
 """Larger numbers (durations, sizes of bodies) likewise; ports and status codes are below."""
 
 

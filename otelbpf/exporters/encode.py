@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Sequence
+from typing import Final
 
 from otelbpf.exporters.cache import NameCache, PairCache
 from otelbpf.exporters.group import Group, by_resource, merged
@@ -16,26 +17,31 @@ from otelbpf.exporters.protobuf import FIXED32, FIXED64, LENGTH, VARINT, delimit
 from otelbpf.exporters.text import utf8
 from otelbpf.tracing.span import SCOPE_NAME, AttributeValue, Kind, Resource, Span, Status
 
-_FORMAT = "protobuf"
+_FORMAT: Final = "protobuf"
 """Under which the encodings of shared objects are kept."""
 
-_CACHED_PAIRS = 8192
-_CACHED_NAMES = 2048
+_CACHED_PAIRS: Final = 8192
+_CACHED_NAMES: Final = 2048
 
-_INT64_MIN, _INT64_MAX, _UINT64_MAX = -(1 << 63), (1 << 63) - 1, (1 << 64) - 1
+_INT64_MIN: Final = -(1 << 63)
+_INT64_MAX: Final = (1 << 63) - 1
+_UINT64_MAX: Final = (1 << 64) - 1
 
 # Span: trace_id = 1, span_id = 2, trace_state = 3, parent_span_id = 4, name = 5, kind = 6, start_time_unix_nano = 7,
 # end_time_unix_nano = 8, attributes = 9, status = 15, flags = 16
-_TRACE_ID, _SPAN_ID, _PARENT_ID = b"\x0a\x10", b"\x12\x08", b"\x22\x08"
-_ROOT_IDS = struct.Struct("<2s16s2s8s").pack
-_CHILD_IDS = struct.Struct("<2s16s2s8s2s8s").pack
-_TIMES = struct.Struct("<BQBQ").pack
-_START, _END = 7 << 3 | FIXED64, 8 << 3 | FIXED64
-_FLAGS = tag(16, FIXED32)
+_TRACE_ID: Final = b"\x0a\x10"
+_SPAN_ID: Final = b"\x12\x08"
+_PARENT_ID: Final = b"\x22\x08"
+_ROOT_IDS: Final = struct.Struct("<2s16s2s8s").pack
+_CHILD_IDS: Final = struct.Struct("<2s16s2s8s2s8s").pack
+_TIMES: Final = struct.Struct("<BQBQ").pack
+_START: Final = 7 << 3 | FIXED64
+_END: Final = 8 << 3 | FIXED64
+_FLAGS: Final = tag(16, FIXED32)
 
-_SPAN_PREFIX = prefixes(2, 4096)
+_SPAN_PREFIX: Final = prefixes(2, 4096)
 """ScopeSpans.spans = 2, by the span's length"""
-_ATTRIBUTE_PREFIX = prefixes(9, 512)
+_ATTRIBUTE_PREFIX: Final = prefixes(9, 512)
 """Span.attributes = 9, by the pair's length"""
 
 

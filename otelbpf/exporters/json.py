@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Final
 
 import msgspec.json
 
@@ -17,13 +18,15 @@ from otelbpf.exporters.group import Group, by_resource, merged
 from otelbpf.exporters.text import clean
 from otelbpf.tracing.span import SCOPE_NAME, AttributeValue, Kind, Resource, Span, Status
 
-_FORMAT = "json"
+_FORMAT: Final = "json"
 """Under which the encodings of shared objects are kept."""
 
-_CACHED_PAIRS = 8192
-_CACHED_NAMES = 2048
+_CACHED_PAIRS: Final = 8192
+_CACHED_NAMES: Final = 2048
 
-_INT64_MIN, _INT64_MAX, _UINT64_MAX = -(1 << 63), (1 << 63) - 1, (1 << 64) - 1
+_INT64_MIN: Final = -(1 << 63)
+_INT64_MAX: Final = (1 << 63) - 1
+_UINT64_MAX: Final = (1 << 64) - 1
 
 _encode = msgspec.json.Encoder().encode
 

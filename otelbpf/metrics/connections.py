@@ -18,7 +18,7 @@ from typing import Final, Literal
 
 from otelbpf.connections.address import address_text
 from otelbpf.connections.connection import Connection
-from otelbpf.events.types import State
+from otelbpf.events.traffic import State
 from otelbpf.events.wire import Flag, TcpState
 from otelbpf.metrics.histogram import SECONDS, Histogram, MakeHistogram
 from otelbpf.metrics.options import DEFAULT_METRICS, MetricsOptions
@@ -45,7 +45,9 @@ SLICE: Final = 1024
 _BIRTHS: Final = (TcpState.SYN_SENT, TcpState.ESTABLISHED)
 _EPOCH: Final = struct.Struct("<Q")
 """The second half of a socket's key: when its life began."""
-_CLIENT, _JOINED, _PLAIN = int(Flag.CLIENT), int(Flag.JOINED), int(Flag.PLAIN)
+_CLIENT: Final = int(Flag.CLIENT)
+_JOINED: Final = int(Flag.JOINED)
+_PLAIN: Final = int(Flag.PLAIN)
 
 
 class _Series:

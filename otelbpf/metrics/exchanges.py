@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Final
@@ -11,12 +10,12 @@ from otelbpf.exchanges.exchange import Exchange
 from otelbpf.metrics.exponential import FineHistogram
 from otelbpf.metrics.graph import SECONDS as EDGES
 from otelbpf.metrics.graph import Edge, GraphMetrics
-from otelbpf.metrics.histogram import Histogram
+from otelbpf.metrics.histogram import bucket_of
 from otelbpf.metrics.options import DEFAULT_METRICS, MetricsOptions
 from otelbpf.metrics.points import Family
 from otelbpf.metrics.red import SECONDS, SIZES, Labels, RedMetrics, Series, base_of
 from otelbpf.tracing.routes import Route
-from otelbpf.tracing.span import AttributeSet, AttributeValue, Resource, service_of
+from otelbpf.tracing.span import AttributeSet, AttributeValue, Exemplars, Resource, service_of
 
 MAX_SERVICES: Final = 1000
 """Services whose attributes are kept; those met first go first."""
@@ -85,12 +84,12 @@ class ExchangeMetrics:
         code: str,
         error_type: str,
         failed: bool,
-    ) -> tuple[Histogram, int, float]:
+    ) -> tuple[Exemplars, int, float]:
         """`peer` is who is at the other end, where that is on this host; `method` that of a call, empty where it is not
         known, None for a request that is no call; `code` the status of a call. Returns where its duration went: the
-        histogram, the bucket, the seconds."""
+        exemplars of the histogram, the bucket, the seconds."""
         response = exchange.response
-        group = shared.places.get((resource, peer))
+        group: _Group | None = shared.places.get((resource, peer))
         if group is None:
             group = self._group(resource, peer, shared, serving=exchange.serving, call=method is not None)
             shared.places[resource, peer] = group
@@ -107,20 +106,20 @@ class ExchangeMetrics:
         seconds = (last_ns - first_ns) / 1e9
         series = place.series
         durations = series.durations
-        bucket = bisect_left(SECONDS, seconds)
+        bucket = bucket_of(SECONDS, seconds)
         durations.counts[bucket] += 1
         durations.total += seconds
         size = exchange.request.body_size
         if size >= 0:
             sizes = series.requests
-            sizes.counts[bisect_left(SIZES, size)] += 1
+            sizes.counts[bucket_of(SIZES, size)] += 1
             sizes.total += size
         if response is not None and (size := response.body_size) >= 0:
             sizes = series.responses
-            sizes.counts[bisect_left(SIZES, size)] += 1
+            sizes.counts[bucket_of(SIZES, size)] += 1
             sizes.total += size
         side = place.side
-        side.counts[bisect_left(EDGES, seconds)] += 1
+        side.counts[bucket_of(EDGES, seconds)] += 1
         side.total += seconds
         if place.once:
             edge = place.edge
@@ -129,7 +128,7 @@ class ExchangeMetrics:
                 edge.failed += 1
         if self._fine:
             _count_finely(exchange, place, seconds)
-        return durations, bucket, seconds
+        return durations.exemplars, bucket, seconds
 
     def snapshot(self) -> list[Family]:
         """Every metric as it stands."""

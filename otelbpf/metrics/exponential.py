@@ -11,7 +11,7 @@ import math
 from collections.abc import Sequence
 from typing import Final
 
-from otelbpf.metrics.histogram import SECONDS, Histogram
+from otelbpf.metrics.histogram import SECONDS, Bounds, Histogram
 
 MAX_BUCKETS: Final = 160
 MAX_SCALE: Final = 20
@@ -24,7 +24,7 @@ class FineHistogram(Histogram):
 
     __slots__ = ("buckets", "zeros")
 
-    def __init__(self, bounds: Sequence[float] = SECONDS) -> None:
+    def __init__(self, bounds: Bounds = SECONDS) -> None:
         super().__init__(bounds)
         self.zeros = 0
         self.buckets: tuple[int, dict[int, int]] = (MAX_SCALE, {})

@@ -2,12 +2,29 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Final
+
+from otelbpf.tracing.span import Exemplars
 
 SECONDS: Final = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 """Bounds for what takes microseconds within a host and seconds when something is wrong."""
+
+
+Bounds = tuple[float, ...]
+
+
+def bucket_of(bounds: Bounds, value: float) -> int:
+    """The bucket that counts a value: the first whose upper bound is not below it. As bisect.bisect_left, which
+    compares objects where this, compiled, compares numbers."""
+    low, high = 0, len(bounds)
+    while low < high:
+        middle = (low + high) >> 1
+        if bounds[middle] < value:
+            low = middle + 1
+        else:
+            high = middle
+    return low
 
 
 class Histogram:
@@ -15,16 +32,15 @@ class Histogram:
 
     __slots__ = ("bounds", "counts", "exemplars", "total")
 
-    def __init__(self, bounds: Sequence[float] = SECONDS) -> None:
+    def __init__(self, bounds: Bounds = SECONDS) -> None:
         self.bounds = bounds
         self.counts = [0] * (len(bounds) + 1)
         self.total = 0.0
-        self.exemplars: dict[int, tuple[float, bytes, bytes, int]] = {}
-        """By bucket its newest value that has a span: the value, the trace's and the span's ids, Unix time."""
+        self.exemplars: Exemplars = {}
 
     def add(self, value: float) -> None:
         """Count one value."""
-        self.counts[bisect_left(self.bounds, value)] += 1
+        self.counts[bucket_of(self.bounds, value)] += 1
         self.total += value
 
     @property
@@ -33,5 +49,5 @@ class Histogram:
         return sum(self.counts)
 
 
-MakeHistogram = Callable[[Sequence[float]], Histogram]
+MakeHistogram = Callable[[Bounds], Histogram]
 """Of its bounds."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
+from typing import Final
 
 from otelbpf.connections.address import parse_endpoints
 from otelbpf.connections.connection import Connection
@@ -17,7 +18,8 @@ from otelbpf.metrics.points import Attributes, Family
 from otelbpf.metrics.requests import WINDOW_NS
 from otelbpf.metrics.series import Table
 
-_SERVER, _PLAIN = int(Flag.SERVER), int(Flag.PLAIN)
+_SERVER: Final = int(Flag.SERVER)
+_PLAIN: Final = int(Flag.PLAIN)
 
 
 class _Queue:

@@ -14,6 +14,7 @@ import enum
 import threading
 from collections import Counter
 from collections.abc import Callable
+from typing import Final
 
 
 class Unseen(enum.StrEnum):
@@ -68,7 +69,7 @@ class Running:
         self.now = 0
 
 
-NOWHERE = Running()
+NOWHERE: Final = Running()
 Begin = Callable[[int, bool, int], Running]
 """Told of each request when it begins: its process, whether that one answers it, and how many microseconds its first
 byte had lain in the socket when it was read (-1: not known). What it gives counts the request while it is open."""

@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from otelbpf.connections.connection import Connection
-from otelbpf.events.data import Data
 from otelbpf.events.encode import NO_ENDPOINTS
+from otelbpf.events.traffic import Data
 from otelbpf.events.types import Tls
 from otelbpf.events.wire import Flag, TlsEvent
 from otelbpf.exchanges.exchange import Exchange
@@ -29,8 +29,11 @@ MAX_WAITING: Final = 64
 """Exchanges of one connection that may wait."""
 MAX_PIECES: Final = 96
 """Records of ciphertext that are looked at for the plain text they carry."""
-_SENT, _ROLE, _CLIENT, _SERVER = int(Flag.SENT), int(Flag.CLIENT | Flag.SERVER), int(Flag.CLIENT), int(Flag.SERVER)
-_NO = detect.Verdict.NO
+_SENT: Final = int(Flag.SENT)
+_ROLE: Final = int(Flag.CLIENT | Flag.SERVER)
+_CLIENT: Final = int(Flag.CLIENT)
+_SERVER: Final = int(Flag.SERVER)
+_NO: Final = detect.Verdict.NO
 _HTTP2_PREFACE: Final = b"PRI * HTTP/2.0"
 
 Tell = Callable[[Connection, Sequence[Exchange]], None]

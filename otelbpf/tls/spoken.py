@@ -14,7 +14,8 @@ _ADDED: Final = 1 + 16
 """The byte that tells a record's type, and the tag."""
 _FINISHED: Final = (4 + 32 + _ADDED, 4 + 48 + _ADDED)
 """By SHA-256 and SHA-384."""
-_ALERT, _KEY_UPDATE = 2 + _ADDED, 4 + 1 + _ADDED
+_ALERT: Final = 2 + _ADDED
+_KEY_UPDATE: Final = 4 + 1 + _ADDED
 
 
 class Spoken:

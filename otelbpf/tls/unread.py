@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
+from typing import Final
 
 from otelbpf.events.types import Identity
 
-MAX_NAMED = 256
+MAX_NAMED: Final = 256
 """Those named longest ago are forgotten, and named again when they are met again."""
 
 

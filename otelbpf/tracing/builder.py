@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Final, Protocol
 
 from otelbpf.connections.address import parse_endpoints
 from otelbpf.connections.connection import Connection
@@ -17,14 +17,15 @@ from otelbpf.tracing.options import SpanOptions
 from otelbpf.tracing.propagation import SAMPLED, Context, read_context
 from otelbpf.tracing.redact import Redactor
 from otelbpf.tracing.routes import Route, Routes, Tree
-from otelbpf.tracing.span import AttributeSet, Kind, Resource, Span, Status, service_of
+from otelbpf.tracing.span import AttributeSet, Exemplars, Kind, Resource, Span, Status, service_of
 
 # Python 3.11 takes ten times as long for a member of an enum as for a name.
-_CLIENT, _SERVER = Kind.CLIENT, Kind.SERVER
-_ERROR = Status.ERROR
-_REMOTE_IS_KNOWN = 0x100
-_REMOTE = 0x200
-_ROOT = b""
+_CLIENT: Final = Kind.CLIENT
+_SERVER: Final = Kind.SERVER
+_ERROR: Final = Status.ERROR
+_REMOTE_IS_KNOWN: Final = 0x100
+_REMOTE: Final = 0x200
+_ROOT: Final = b""
 
 
 class Record(Protocol):
@@ -42,14 +43,7 @@ class Record(Protocol):
         error_type: str,
         failed: bool,
         /,
-    ) -> tuple[Counted, int, float]: ...
-
-
-class Counted(Protocol):
-    """A histogram, as far as it is known here."""
-
-    @property
-    def exemplars(self) -> dict[int, tuple[float, bytes, bytes, int]]: ...
+    ) -> tuple[Exemplars, int, float]: ...
 
 
 ResourceOf = Callable[[int, int, bytes], Resource]
@@ -118,7 +112,7 @@ class Builder:
         last_ns = exchange.response_last_ns
         if last_ns < exchange.request_last_ns:
             last_ns = exchange.request_last_ns
-        histogram, bucket, seconds = self._record(
+        exemplars, bucket, seconds = self._record(
             exchange,
             resource,
             peer,
@@ -133,7 +127,7 @@ class Builder:
             self._ledger.spans_lost[Lost.SAMPLED_OUT] += 1
             return None
         end_ns = last_ns + offset_ns
-        histogram.exemplars[bucket] = (seconds, trace_id, span_id, end_ns)
+        exemplars[bucket] = (seconds, trace_id, span_id, end_ns)
         self._ledger.spans += 1
         return Span(
             trace_id,

@@ -12,13 +12,14 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
+from typing import Final
 
 from otelbpf.connections.connection import Connection
 from otelbpf.events.wire import Flag
 from otelbpf.tracing.ids import IdGenerator
 
-_CLIENT = int(Flag.CLIENT)
-MAX_WAITING = 1024
+_CLIENT: Final = int(Flag.CLIENT)
+MAX_WAITING: Final = 1024
 """Requests of a connection whose other end's span has not come yet; as many as may be open at once."""
 
 

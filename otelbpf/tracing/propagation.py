@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from typing import Final
 
-import msgspec
+from otelbpf.values import Value
 
-SAMPLED = 0x01
-_TRACEPARENT = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
-_MAX_TRACESTATE = 512
-_ZERO_TRACE = "0" * 32
-_ZERO_SPAN = "0" * 16
+SAMPLED: Final = 0x01
+_TRACEPARENT: Final = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
+_MAX_TRACESTATE: Final = 512
+_ZERO_TRACE: Final = "0" * 32
+_ZERO_SPAN: Final = "0" * 16
 
 
-class Context(msgspec.Struct, frozen=True, gc=False):
+class Context(Value):
     """A parent somewhere else."""
 
-    trace_id: bytes
-    span_id: bytes
-    flags: int
-    trace_state: str
+    __match_args__ = ("trace_id", "span_id", "flags", "trace_state")
+
+    def __init__(self, trace_id: bytes, span_id: bytes, flags: int, trace_state: str) -> None:
+        self.trace_id: Final = trace_id
+        self.span_id: Final = span_id
+        self.flags: Final = flags
+        self.trace_state: Final = trace_state
 
     @property
     def sampled(self) -> bool:

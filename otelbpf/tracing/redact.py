@@ -9,11 +9,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from itertools import pairwise
+from typing import Final
 from urllib.parse import unquote_plus
 
-REDACTED = "REDACTED"
+REDACTED: Final = "REDACTED"
 
-SECRET_KEYS = (
+SECRET_KEYS: Final = (
     # Named by the semantic conventions.
     "awsaccesskeyid",
     "signature",
@@ -50,17 +51,17 @@ SECRET_KEYS = (
 )
 """Default list of secret-looking query keys."""
 
-_SECRET_HEADERS = frozenset(("authorization", "proxy-authorization", "cookie", "set-cookie"))
-_WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
-_USER_INFO = re.compile(r"(?<=://)[^/?#]*@")
-_MAX_KNOWN = 4096
-_LONGEST_KNOWN = 256
+_SECRET_HEADERS: Final = frozenset(("authorization", "proxy-authorization", "cookie", "set-cookie"))
+_WORDS: Final = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
+_USER_INFO: Final = re.compile(r"(?<=://)[^/?#]*@")
+_MAX_KNOWN: Final = 4096
+_LONGEST_KNOWN: Final = 256
 """Longer keys are judged each time: what a stranger sends is to take no memory."""
-_MAX_LAYERS = 3
+_MAX_LAYERS: Final = 3
 """How often a text may be percent-encoded over: a URL within a URL within a URL."""
-_SEPARATORS = re.compile("([;?])")
+_SEPARATORS: Final = re.compile("([;?])")
 """Within a pair: parameters, and the query of a URL that stands there as it is."""
-_NESTED = re.compile("[?&;#/]")
+_NESTED: Final = re.compile("[?&;#/]")
 
 
 class Redactor:

@@ -37,11 +37,14 @@ LONGEST_LOOKED_AT: Final = 128
 """These patterns take their time with what is long; a hash of SHA-512 still is one."""
 LONGEST_RECENT: Final = 256
 
-ID, DATE, VALUE, REST = "{id}", "{date}", "{value}", "{rest}"
+ID: Final = "{id}"
+DATE: Final = "{date}"
+VALUE: Final = "{value}"
+REST: Final = "{rest}"
 # What is escaped, or holds a parameter or an address, is no word, and might be a secret.
-_WORD = re.compile("[A-Za-z0-9._~:+-]*")
-_DATE = re.compile(r"[12]\d{3}-[01]\d(?:-[0-3]\d)?(?:[T_].*)?")
-_ID = re.compile(
+_WORD: Final = re.compile("[A-Za-z0-9._~:+-]*")
+_DATE: Final = re.compile(r"[12]\d{3}-[01]\d(?:-[0-3]\d)?(?:[T_].*)?")
+_ID: Final = re.compile(
     r"""
     [+-]?\d+(?:[.:]\d+)*                             # a number, a version, a time
     | [0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}    # a UUID (RFC 9562)
@@ -53,7 +56,7 @@ _ID = re.compile(
     """,
     re.VERBOSE,
 )
-_PLACEHOLDER = re.compile(r"\{[^{}/]+\}")
+_PLACEHOLDER: Final = re.compile(r"\{[^{}/]+\}")
 
 
 class Route:

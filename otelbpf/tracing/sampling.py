@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
 
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, Decision, ParentBased, Sampler, TraceIdRatioBased
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, set_span_in_context
@@ -13,7 +14,7 @@ from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, set_s
 from otelbpf.errors import ConfigError
 from otelbpf.tracing.propagation import Context
 
-NAMES = (
+NAMES: Final = (
     "always_on",
     "always_off",
     "traceidratio",
@@ -68,4 +69,4 @@ def _ratio(argument: str) -> float:
     return ratio
 
 
-_FIXED = {"always_on": ALWAYS_ON, "always_off": ALWAYS_OFF}
+_FIXED: Final = {"always_on": ALWAYS_ON, "always_off": ALWAYS_OFF}

@@ -115,5 +115,8 @@ class Span(Value):
         self.shared: Final = shared
 
 
-SCOPE_NAME = "otelbpf"
+Exemplars = dict[int, tuple[float, bytes, bytes, int]]
+"""By bucket of a histogram its newest value that has a span: the value, the trace's and the span's ids, Unix time."""
+
+SCOPE_NAME: Final = "otelbpf"
 """The instrumentation scope of every span; its version is the package's."""

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from otelbpf.connections.connection import MAX_HELD, REORDER_WINDOW_NS, Connection
 from otelbpf.connections.piece import Piece
 from otelbpf.connections.stream import explain_holes
-from otelbpf.events.data import Data
+from otelbpf.events.traffic import Data
 from otelbpf.events.wire import Flag
 from otelbpf.events.wire import Unseen as Why
 from otelbpf.protocols.base import Gap

@@ -8,8 +8,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from otelbpf.events import encode, wire
-from otelbpf.events.data import Data
 from otelbpf.events.decode import MalformedRecord, RecordError, UnknownRecord, decode
+from otelbpf.events.traffic import Data, State
 from otelbpf.events.types import (
     Answer,
     Clock,
@@ -20,7 +20,6 @@ from otelbpf.events.types import (
     Losses,
     ProcessSeen,
     Refusals,
-    State,
     Tls,
     Usage,
 )
@@ -97,7 +96,7 @@ def record_of(event: Event) -> bytes:  # noqa: C901 - one case a kind
         case Data():
             return encode.encode_data(**as_dict(event))
         case State():
-            return encode.encode_state(**msgspec.structs.asdict(event))
+            return encode.encode_state(**as_dict(event))
         case Tls():
             return encode.encode_tls(**msgspec.structs.asdict(event))
         case ProcessSeen():

@@ -11,9 +11,9 @@ import dpkt
 import msgspec
 
 from otelbpf.errors import CaptureError
-from otelbpf.events.data import Data
 from otelbpf.events.decode import decode
-from otelbpf.events.types import Clock, Event, Host, State
+from otelbpf.events.traffic import Data, State
+from otelbpf.events.types import Clock, Event, Host
 from otelbpf.events.wire import Flag, TcpState
 from otelbpf.sources.pcap import PacketSource
 from otelbpf.sources.segments import ACK, FIN, RST, SYN

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from otelbpf.events.decode import decode
-from otelbpf.events.types import State
+from otelbpf.events.traffic import State
 from otelbpf.events.wire import TcpState
 from otelbpf.sources import last_words
 from otelbpf.sources.last_words import LastWords

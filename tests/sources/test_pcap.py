@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from otelbpf.connections.address import parse_endpoints
-from otelbpf.events.data import Data
 from otelbpf.events.decode import decode
-from otelbpf.events.types import Clock, Event, Host, State
+from otelbpf.events.traffic import Data, State
+from otelbpf.events.types import Clock, Event, Host
 from otelbpf.events.wire import Flag, TcpState, Unseen
 from otelbpf.sources.pcap import PacketSource
 from otelbpf.sources.reassembly import Budget

@@ -9,9 +9,9 @@ import pytest
 
 from otelbpf.errors import CaptureError
 from otelbpf.events.capture import CaptureWriter
-from otelbpf.events.data import Data
 from otelbpf.events.decode import decode
 from otelbpf.events.encode import encode_clock
+from otelbpf.events.traffic import Data
 from otelbpf.events.types import Clock, Event
 from otelbpf.events.wire import Flag
 from otelbpf.sources.base import Source

@@ -8,7 +8,7 @@ import pytest
 
 from otelbpf.events.decode import decode
 from otelbpf.events.encode import encode_endpoints
-from otelbpf.events.types import State
+from otelbpf.events.traffic import State
 from otelbpf.events.wire import Flag, TcpState
 from otelbpf.sources.sockets import ENTRY, ENTRY_FIELDS, Life, SocketEntry, last_word
 

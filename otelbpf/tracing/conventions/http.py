@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Container, Iterable
+from typing import Final
 
 from otelbpf.connections.address import Endpoints
 from otelbpf.exchanges.exchange import Exchange
@@ -28,14 +29,14 @@ from otelbpf.tracing.redact import Redactor
 from otelbpf.tracing.routes import Route, Tree
 from otelbpf.tracing.span import NOTHING_SHARED, AttributeSet, AttributeValue, Kind, Status
 
-METHODS = ("CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "QUERY", "TRACE")
+METHODS: Final = ("CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "QUERY", "TRACE")
 """http.request.method knows these (RFC 9110, RFC 5789, draft-ietf-httpbis-safe-method-w-body), unless others
 are asked for; any other is _OTHER."""
-OTHER_METHOD = "_OTHER"
+OTHER_METHOD: Final = "_OTHER"
 
-SHAPING_HEADERS = ("host", "user-agent", "forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto")
+SHAPING_HEADERS: Final = ("host", "user-agent", "forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto")
 """Those that shared attributes are made from."""
-WANTED_HEADERS = frozenset(
+WANTED_HEADERS: Final = frozenset(
     (
         *SHAPING_HEADERS,
         ":scheme",
@@ -50,12 +51,12 @@ WANTED_HEADERS = frozenset(
 )
 """Headers the attributes are made from; and those by which a connection becomes one of HTTP/2, and content is whole."""
 
-_FINE = (Status.UNSET, "")
+_FINE: Final = (Status.UNSET, "")
 
 Attribute = tuple[str, AttributeValue]
 Attributes = list[tuple[str, AttributeValue]]
-_LONGEST_HOST = 256
-_NOT_PLAIN = re.compile("[?#;@%]")  # more than a path, or one that a secret may stand in
+_LONGEST_HOST: Final = 256
+_NOT_PLAIN: Final = re.compile("[?#;@%]")  # more than a path, or one that a secret may stand in
 
 
 def span_name(request: Message, methods: Container[str] = METHODS) -> str:
@@ -95,7 +96,7 @@ class NamedHeaders:
         return named("http.response.header", self.response, message.headers, redactor)
 
 
-NO_HEADERS = NamedHeaders()
+NO_HEADERS: Final = NamedHeaders()
 
 
 def named_headers(request: Iterable[str], response: Iterable[str]) -> NamedHeaders:

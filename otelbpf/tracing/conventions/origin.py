@@ -5,12 +5,13 @@ proxies the original ones.
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Final
 
 from otelbpf.protocols.base import Message, StreamMessage
 
-DEFAULT_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
+DEFAULT_PORTS: Final = {"http": 80, "https": 443, "ws": 80, "wss": 443}
 """Proxies say ws and wss of the connections that are to be upgraded."""
-_LONGEST_KEPT = 256
+_LONGEST_KEPT: Final = 256
 """Longer authorities are taken apart each time: no host has one, and what a stranger sends is to take no memory."""
 
 

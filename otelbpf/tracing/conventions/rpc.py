@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
+from typing import Final
 
 from otelbpf.connections.address import Endpoints
 from otelbpf.exchanges.exchange import Exchange
@@ -32,9 +33,9 @@ from otelbpf.tracing.conventions.origin import is_unknown, path_and_query
 from otelbpf.tracing.redact import Redactor
 from otelbpf.tracing.span import NOTHING_SHARED, AttributeSet, AttributeValue, Kind, Status
 
-SYSTEM = "grpc"
-OTHER_METHOD = "_OTHER"
-CONTENT_TYPE = "application/grpc"
+SYSTEM: Final = "grpc"
+OTHER_METHOD: Final = "_OTHER"
+CONTENT_TYPE: Final = "application/grpc"
 """What the content types of gRPC and of gRPC-Web begin with."""
 
 OK, CANCELLED, UNKNOWN, DEADLINE_EXCEEDED, UNIMPLEMENTED, UNAVAILABLE = (
@@ -45,7 +46,7 @@ OK, CANCELLED, UNKNOWN, DEADLINE_EXCEEDED, UNIMPLEMENTED, UNAVAILABLE = (
     "UNIMPLEMENTED",
     "UNAVAILABLE",
 )
-STATUSES = (
+STATUSES: Final = (
     OK,
     CANCELLED,
     UNKNOWN,
@@ -65,15 +66,15 @@ STATUSES = (
     "UNAUTHENTICATED",
 )
 """By number: https://github.com/grpc/grpc/blob/master/doc/statuscodes.md"""
-_BY_NUMBER = {text: name for number, name in enumerate(STATUSES) for text in (str(number), f"{number:02}")}
+_BY_NUMBER: Final = {text: name for number, name in enumerate(STATUSES) for text in (str(number), f"{number:02}")}
 """As trailers write it."""
-_LONGEST_KEPT = 256
+_LONGEST_KEPT: Final = 256
 """Longer targets are taken apart each time: no method has one, and what a stranger sends is to take no memory."""
 
-_SERVER_ERRORS = frozenset((UNKNOWN, DEADLINE_EXCEEDED, UNIMPLEMENTED, "INTERNAL", UNAVAILABLE, "DATA_LOSS"))
+_SERVER_ERRORS: Final = frozenset((UNKNOWN, DEADLINE_EXCEEDED, UNIMPLEMENTED, "INTERNAL", UNAVAILABLE, "DATA_LOSS"))
 """Those that are an error to the server too; to a client all but OK are."""
 
-_OF_RESET = {
+_OF_RESET: Final = {
     "NO_ERROR": "INTERNAL",
     "PROTOCOL_ERROR": "INTERNAL",
     "INTERNAL_ERROR": "INTERNAL",
@@ -88,7 +89,7 @@ _OF_RESET = {
 }
 """By error code of RST_STREAM: https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md, section Errors"""
 
-_OF_HTTP = {
+_OF_HTTP: Final = {
     400: "INTERNAL",
     401: "UNAUTHENTICATED",
     403: "PERMISSION_DENIED",
@@ -100,17 +101,18 @@ _OF_HTTP = {
 }
 """https://github.com/grpc/grpc/blob/master/doc/http-grpc-status-mapping.md; all others are UNKNOWN."""
 
-_TIMEOUT = re.compile("([0-9]{1,8})([HMSmun])")
-_UNITS_NS = {"H": 3_600_000_000_000, "M": 60_000_000_000, "S": 1_000_000_000, "m": 1_000_000, "u": 1000, "n": 1}
-_ROUNDED_UP = 0.02
+_TIMEOUT: Final = re.compile("([0-9]{1,8})([HMSmun])")
+_UNITS_NS: Final = {"H": 3_600_000_000_000, "M": 60_000_000_000, "S": 1_000_000_000, "m": 1_000_000, "u": 1000, "n": 1}
+_ROUNDED_UP: Final = 0.02
 """How much longer than the deadline a client may say that it is: it sends few digits, rounded up."""
-_SLACK_NS = 50_000_000
+_SLACK_NS: Final = 50_000_000
 """And how much earlier the end may come, by the time from the setting of the deadline until the request was written and
 read: at most this, and a quarter of what was allowed."""
 
 
 # Python 3.11 takes ten times as long for a member of an enum as for a name.
-_SERVER, _UNSET = Kind.SERVER, Status.UNSET
+_SERVER: Final = Kind.SERVER
+_UNSET: Final = Status.UNSET
 
 
 class Call:
@@ -232,11 +234,11 @@ class Calls:
         return self._shared
 
 
-_SHAPING = (":scheme", *SHAPING_HEADERS)
+_SHAPING: Final = (":scheme", *SHAPING_HEADERS)
 
 
-_OF_REQUEST = ("otelbpf.rpc.request.messages", "http.request.body.size")
-_OF_RESPONSE = ("otelbpf.rpc.response.messages", "http.response.body.size")
+_OF_REQUEST: Final = ("otelbpf.rpc.request.messages", "http.request.body.size")
+_OF_RESPONSE: Final = ("otelbpf.rpc.response.messages", "http.response.body.size")
 
 
 def _measure(found: Attributes, message: Message, names: tuple[str, str]) -> None:
