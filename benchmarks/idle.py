@@ -87,8 +87,8 @@ def _ask_http2(connection: socket.socket) -> None:
     while not over:
         answer += _more(connection)
         while len(answer) - at >= h2.HEADER_SIZE:
-            high, low, kind, flags, _ = h2.header(answer, at)
-            end = at + h2.HEADER_SIZE + (high << 16 | low)
+            length, kind, flags, _ = h2.read_header(answer, at)
+            end = at + h2.HEADER_SIZE + length
             if end > len(answer):
                 break
             over |= kind in (h2.DATA, h2.HEADERS) and bool(flags & h2.END_STREAM)

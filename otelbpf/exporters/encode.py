@@ -77,7 +77,7 @@ def _key(key: str) -> bytes:
     return head if len(head) < 64 else b""
 
 
-_keys = NameCache(_key, limit=1024)
+_keys: Final = NameCache(_key, limit=1024)
 
 
 def _attribute(key: str, value: AttributeValue) -> bytes:

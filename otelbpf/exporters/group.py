@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from otelbpf.tracing.span import Resource, Span
 
-GROUP_SPANS = 512
+GROUP_SPANS: Final = 512
 """The most spans in one group, so that splitting a group costs little."""
 
 

@@ -6,12 +6,14 @@ and messages are a varint length and so many bytes; a negative int64 is a varint
 
 from __future__ import annotations
 
+from typing import Final
+
 from otelbpf.exporters.text import utf8
 
-VARINT = 0
-FIXED64 = 1
-LENGTH = 2
-FIXED32 = 5
+VARINT: Final = 0
+FIXED64: Final = 1
+LENGTH: Final = 2
+FIXED32: Final = 5
 
 
 def varint(number: int) -> bytes:

@@ -110,8 +110,7 @@ class Flow(Blocks):
         size = len(data)
         position = half.position
         while size - at >= h2.HEADER_SIZE:
-            high, low, kind, flags, stream = h2.header(data, at)
-            length = high << 16 | low
+            length, kind, flags, stream = h2.read_header(data, at)
             stream &= h2.LARGEST_STREAM
             payload = at + h2.HEADER_SIZE
             end = payload + length
@@ -144,9 +143,8 @@ class Flow(Blocks):
         pending += taken
         at += len(taken)
         if len(pending) == h2.HEADER_SIZE:
-            high, low, kind, flags, stream = h2.header(pending)
+            length, kind, flags, stream = h2.read_header(bytes(pending), 0)
             pending.clear()
-            length = high << 16 | low
             stream &= h2.LARGEST_STREAM
             self._begin(half, kind, flags, stream, length, half.position + at - h2.HEADER_SIZE, out)
             if not length:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import struct
 from typing import Final
 
 PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 """What a client sends first (section 3.4)."""
 
 HEADER_SIZE: Final = 9
-header: Final = struct.Struct(">BHBBL").unpack_from
-"""Length (high byte, low bytes), type, flags, stream with its reserved bit."""
 
 DATA: Final = 0
 HEADERS: Final = 1
@@ -58,3 +55,10 @@ def is_frame(kind: int, flags: int, stream: int, length: int) -> bool:
             return False
         return kind != SETTINGS or (not length if flags & ACK else not length % 6)
     return kind != WINDOW_UPDATE or length == _FIXED[WINDOW_UPDATE]
+
+
+def read_header(data: bytes, at: int) -> tuple[int, int, int, int]:
+    """Length, type, flags, and stream with its reserved bit, of the frame whose header stands at `at`, whole."""
+    length = data[at] << 16 | data[at + 1] << 8 | data[at + 2]
+    stream = data[at + 5] << 24 | data[at + 6] << 16 | data[at + 7] << 8 | data[at + 8]
+    return length, data[at + 3], data[at + 4], stream

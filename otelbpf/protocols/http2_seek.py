@@ -31,7 +31,7 @@ _FLAGS: Final = (
     0,
     h2.END_HEADERS,
 )
-_number = struct.Struct(">L").unpack_from
+_number: Final = struct.Struct(">L").unpack_from
 
 
 def begins_with_frames(data: bytes, *, newest: int = h2.LARGEST_STREAM) -> bool:
@@ -40,8 +40,7 @@ def begins_with_frames(data: bytes, *, newest: int = h2.LARGEST_STREAM) -> bool:
     at, count, kind, length = 0, 0, 0, 0
     block = False  # within a header block
     while len(data) - at >= h2.HEADER_SIZE:
-        high, low, kind, flags, stream = h2.header(data, at)
-        length = high << 16 | low
+        length, kind, flags, stream = h2.read_header(data, at)
         if kind >= len(_FLAGS) or flags & ~_FLAGS[kind] or stream > newest or (kind == h2.CONTINUATION) is not block:
             return False
         at += h2.HEADER_SIZE

@@ -33,7 +33,7 @@ from otelbpf.sources.listeners import find_services
 from otelbpf.sources.privileges import KEPT, drop_privileges, what_to_keep
 from otelbpf.sources.processes import describe
 from otelbpf.sources.queues import LOOK, Queues
-from otelbpf.sources.ring import Ring
+from otelbpf.sources.ring import Ring, of_kind
 from otelbpf.sources.sockets import Mark
 from otelbpf.sources.targets import Targets
 from otelbpf.sources.uprober import Uprober
@@ -310,8 +310,7 @@ class LiveSource:
 
     def _complete(self, records: list[bytes]) -> list[bytes]:
         """The records with what user space adds: identities right behind their process records, reports when due."""
-        if any(record[0] == _PROCESS for record in records):
-            met = [record for record in records if record[0] == _PROCESS]
+        if met := of_kind(records, _PROCESS):
             records = [more for record in records for more in self._with_identity(record)]
             if self._targets is not None:
                 # Who they are comes first: a process may end while its library is seen to.

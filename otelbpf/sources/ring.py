@@ -71,3 +71,8 @@ class Ring:
             view.release()
         self._consumer.close()
         self._producer.close()
+
+
+def of_kind(records: list[bytes], kind: int) -> list[bytes]:
+    """Those of one kind (events.wire.Kind); the kinds of live records are below 256."""
+    return [record for record in records if record[0] == kind]
