@@ -1,6 +1,6 @@
 """h11 as the judge of HTTP/1 heads: what it refuses is no message, what it accepts means what it says.
 
-Two things it refuses are real exchanges that a server answers, so they are put to it in a form it accepts:
+Three things it refuses are real exchanges that a server answers, so they are put to it in a form it accepts:
 
 - HTTP/1.1 without Host (health checks send it). RFC 9112 section 3.2 makes the server answer 400, and it does: h11
   is asked about the same head as HTTP/1.0, where Host is optional.
@@ -29,6 +29,10 @@ BLANK_LINE: Final = re.compile(rb"\n\r?\n")
 _REFUSED: Final = re.compile(rb"[\x00\x0b\x0c]|\r(?!\n)")
 _VERSION: Final = re.compile(rb"HTTP/1\.[0-9]\r?")
 _NOT_ASCII: Final = re.compile(rb"[\x80-\xff]")
+_CODINGS: Final = re.compile(
+    rb"^(transfer-encoding:[ \t]*+)(?:(?!chunked[ \t]*+,)[0-9a-z-]++[ \t]*+,[ \t]*+)++(?=chunked[ \t]*+\r?$)",
+    re.IGNORECASE | re.MULTILINE,
+)
 # Lets the answer be anything, 101 included.
 _QUESTION: Final = h11.Request(method="GET", target="/", headers=[("Host", "h"), ("Upgrade", "u")])
 _CHUNKED_HEAD: Final = b"POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n"
@@ -77,7 +81,7 @@ def _first(head: bytes) -> bytes:
 def _ask(connection: h11.Connection, lines: bytes) -> object:
     if bad := _REFUSED.search(lines):
         raise ProtocolError(f"a control character in a head: {bad[0]!r}")
-    connection.receive_data(lines)
+    connection.receive_data(_CODINGS.sub(rb"\1", lines))
     try:
         return connection.next_event()
     except h11.RemoteProtocolError as error:

@@ -68,7 +68,7 @@ def h11_reads(side: Side, data: bytes, method: str = "GET") -> Reading:
 
 def _read(connection: h11.Connection, data: bytes) -> Reading:
     """Until the end of the first message but interim ones."""
-    connection.receive_data(data)
+    connection.receive_data(_of_last_coding(data))
     reading = Reading()
     size = 0
     try:
@@ -94,6 +94,20 @@ def _read(connection: h11.Connection, data: bytes) -> Reading:
                     return reading._replace(end=len(data) - len(connection.trailing_data[0]), body_size=0)
     except h11.RemoteProtocolError:
         return reading._replace(refused=True)
+
+
+def _of_last_coding(data: bytes) -> bytes:
+    """Exception: other transfer codings may stand before the chunked one. In the first head only."""
+    end = re.search(rb"\n\r?\n", data)
+    head, rest = (data[: end.end()], data[end.end() :]) if end else (data, b"")
+    lines = head.split(b"\n")
+    for number, line in enumerate(lines[:-1]):
+        name, _, value = line.partition(b":")
+        *others, last = [word.strip(b" \t").lower() for word in value.removesuffix(b"\r").split(b",")]
+        tokens = all(re.fullmatch(rb"[0-9a-z-]+", word) and word != b"chunked" for word in others)
+        if name.lower() == b"transfer-encoding" and last == b"chunked" and others and tokens:
+            lines[number] = b"%b: %b" % (name, value[value.lower().rindex(b"chunked") :])
+    return b"\n".join(lines) + rest
 
 
 def _head(event: object) -> Reading:
@@ -150,6 +164,7 @@ names = _one_of(
     b"X-Forwarded-For|X_Y|A B||Host |\xe9|Trailer",
 )
 values = _one_of(
+    b"deflate,gzip , chunked|chunked, chunked|gzip, chunked, gzip",
     b"h|h:80|5|0|5, 5|5,6|05|+5|-1|5 |99999999999999999999|999999999999999999999|\xb2|chunked|CHUNKED|gzip, chunked",
     b"identity|chunked |websocket|close|a, b|| \t |caf\xc3\xa9|\xe9t\xe9|a\x01b|a\x00b|a\x0bb|a\rb|a\x7fb|a   b\t",
 )
@@ -203,6 +218,7 @@ responses = st.builds(
 @example(b"GET / HTTP/1.1\r\n\r\n")
 @example(b"POST / HTTP/1.1\nHost: h\nContent-Length: 5\nContent-Length: 5\n\r\nhello")
 @example(b"\r\r\nGET / HTTP/1.1\r\nHost: h\r\n\r\n")
+@example(b"GET / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: gzip, chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n")
 @example(b"GET / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n3\r\nabc\r\n0\r\n\r\n")
 def test_requests_mean_what_h11_says(data: bytes) -> None:
     """Method, target, version, every kept header, where it ends and the size of the body; refusals too."""
@@ -230,6 +246,7 @@ EXCEPTIONS = {
     "empty lines before a request": b"\r\n\n\r\nGET / HTTP/1.1\r\nHost: h\r\n\r\n",
     "no Host": b"GET / HTTP/1.1\r\n\r\n",
     "bytes above 127 in a target": b"GET /caf\xc3\xa9 HTTP/1.1\r\nHost: h\r\n\r\n",
+    "codings before chunked": b"GET / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: gzip,x-a ,\tChunked\r\n\r\n0\r\n\r\n",
 }
 
 
