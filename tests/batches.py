@@ -23,7 +23,7 @@ def told(spans: list[Span]) -> list[tuple[object, ...]]:
     ]
 
 
-def in_batches(records: list[bytes], size: int, **settings: object) -> tuple[list[Span], Ledger, Pipeline]:
+def in_batches(records: list[bytes], size: int, **settings: object) -> tuple[list[Span], Ledger]:
     """The same records, so many at a time."""
     spans: list[Span] = []
     ledger = Ledger()
@@ -31,4 +31,4 @@ def in_batches(records: list[bytes], size: int, **settings: object) -> tuple[lis
     for at in range(0, len(records), size):
         pipeline.feed(records[at : at + size])
     pipeline.finish()
-    return spans, ledger, pipeline
+    return spans, ledger

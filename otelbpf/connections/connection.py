@@ -27,6 +27,8 @@ class Connection:
 
     __slots__ = (
         "attachment",
+        "calls",
+        "conversation",
         "copied_more",
         "ending",
         "endpoints",
@@ -63,6 +65,9 @@ class Connection:
         self.copied_more = False
         self.tls: object = None
         """What the stage for TLS keeps about this connection; None where there is none."""
+        self.conversation: object = None
+        self.calls: object = None
+        """What the stage that makes spans keeps about this connection."""
         self.attachment: object = None
         """What the stage behind keeps about this connection; only that stage looks at it."""
 

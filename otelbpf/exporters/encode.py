@@ -17,9 +17,6 @@ from otelbpf.exporters.protobuf import FIXED32, FIXED64, LENGTH, VARINT, delimit
 from otelbpf.exporters.text import utf8
 from otelbpf.tracing.span import SCOPE_NAME, AttributeValue, Kind, Resource, Span, Status
 
-_FORMAT: Final = "protobuf"
-"""Under which the encodings of shared objects are kept."""
-
 _CACHED_PAIRS: Final = 8192
 _CACHED_NAMES: Final = 2048
 
@@ -128,10 +125,9 @@ class _Tails(dict[int, bytes]):
 
 
 def _resource(resource: Resource) -> bytes:
-    encoded = resource.encoded.get(_FORMAT)
-    if encoded is None:
-        encoded = resource.encoded[_FORMAT] = encode_resource(resource)
-    return encoded
+    if not resource.protobuf:
+        resource.protobuf = encode_resource(resource)
+    return resource.protobuf
 
 
 class ProtobufEncoder:
@@ -164,10 +160,10 @@ class ProtobufEncoder:
                 except struct.error:
                     times = _clamped_times(span.start_ns, span.end_ns)
                 name, tail = names[span.kind][span.name], tails[span.status][span.flags]
-                shared = span.shared.encoded.get(_FORMAT)
-                if shared is None:
-                    shared = span.shared.encoded[_FORMAT] = b"".join(map(pair, span.shared.attributes))
-                body = b"".join((ids, name, times, *map(pair, span.attributes), shared, tail))
+                shared = span.shared
+                if not shared.protobuf:
+                    shared.protobuf = b"".join(map(pair, shared.attributes))
+                body = b"".join((ids, name, times, *map(pair, span.attributes), shared.protobuf, tail))
                 length = len(body)
                 bodies.append(_SPAN_PREFIX[length] + body if length < len(_SPAN_PREFIX) else delimited(2, body))
             groups.append(Group(_resource(resource), bodies, sum(map(len, bodies))))

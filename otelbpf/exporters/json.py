@@ -18,9 +18,6 @@ from otelbpf.exporters.group import Group, by_resource, merged
 from otelbpf.exporters.text import clean
 from otelbpf.tracing.span import SCOPE_NAME, AttributeValue, Kind, Resource, Span, Status
 
-_FORMAT: Final = "json"
-"""Under which the encodings of shared objects are kept."""
-
 _CACHED_PAIRS: Final = 8192
 _CACHED_NAMES: Final = 2048
 
@@ -77,10 +74,9 @@ def _time(time_ns: int) -> int:
 
 
 def _resource(resource: Resource) -> bytes:
-    encoded = resource.encoded.get(_FORMAT)
-    if encoded is None:
-        encoded = resource.encoded[_FORMAT] = encode_resource(resource)
-    return encoded
+    if not resource.json:
+        resource.json = encode_resource(resource)
+    return resource.json
 
 
 class JsonEncoder:
@@ -123,10 +119,9 @@ class JsonEncoder:
         shared = span.shared
         if not shared.attributes:
             return ()
-        encoded = shared.encoded.get(_FORMAT)
-        if encoded is None:
-            encoded = shared.encoded[_FORMAT] = b",".join(map(self._pairs.__getitem__, shared.attributes))
-        return (encoded,)
+        if not shared.json:
+            shared.json = b",".join(map(self._pairs.__getitem__, shared.attributes))
+        return (shared.json,)
 
     def assemble(self, groups: Sequence[Group]) -> bytes:
         """One line."""

@@ -89,10 +89,10 @@ class ExchangeMetrics:
         known, None for a request that is no call; `code` the status of a call. Returns where its duration went: the
         exemplars of the histogram, the bucket, the seconds."""
         response = exchange.response
-        group: _Group | None = shared.places.get((resource, peer))
-        if group is None:
+        group = shared.group
+        if shared.resource is not resource or shared.peer is not peer or not isinstance(group, _Group):
             group = self._group(resource, peer, shared, serving=exchange.serving, call=method is not None)
-            shared.places[resource, peer] = group
+            shared.resource, shared.peer, shared.group = resource, peer, group
         key = (route, method, code, 0 if response is None else response.status, error_type)
         place = group.places.get(key)
         if place is None:

@@ -73,8 +73,6 @@ class Builder:
         self._correlator = correlator
         self._named_headers = options.named_headers()
         self._methods = frozenset(options.known_methods)
-        self._conversations: dict[bytes, http.Conversation] = {}
-        self._calls: dict[bytes, rpc.Calls] = {}
         self.clock_offset_ns = 0
         """What makes Unix time of the source's time."""
 
@@ -147,18 +145,17 @@ class Builder:
 
     def forget(self, connection: Connection) -> None:
         """The connection is over."""
-        self._conversations.pop(connection.key, None)
-        self._calls.pop(connection.key, None)
+        connection.conversation = connection.calls = None
         self._correlator.forget(connection)
 
     def _conversation(self, connection: Connection) -> http.Conversation:
-        conversation = self._conversations.get(connection.key)
-        if conversation is None:
+        conversation = connection.conversation
+        if not isinstance(conversation, http.Conversation):
             ends = parse_endpoints(connection.endpoints)
             conversation = http.Conversation(
                 ends, self._named_headers, secured=describe(connection), methods=self._methods
             )
-            self._conversations[connection.key] = conversation
+            connection.conversation = conversation
         return conversation
 
     def _routes_of(
@@ -173,11 +170,11 @@ class Builder:
         return tree
 
     def _calls_of(self, connection: Connection) -> rpc.Calls:
-        calls = self._calls.get(connection.key)
-        if calls is None:
+        calls = connection.calls
+        if not isinstance(calls, rpc.Calls):
             ends = parse_endpoints(connection.endpoints)
             calls = rpc.Calls(ends, self._named_headers, secured=describe(connection))
-            self._calls[connection.key] = calls
+            connection.calls = calls
         return calls
 
     def _peer(self, other: Connection, exchange: Exchange) -> Resource | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from typing import Any, Final
+from typing import Final
 
 from otelbpf.values import Value
 
@@ -28,13 +28,18 @@ class Status(enum.IntEnum):
     ERROR = 2
 
 
-class Resource:
-    """Who a span belongs to. One object per process for as long as it lives, so that it is encoded once."""
+class Encoded:
+    """Attributes that many spans have in common: as one object, they are encoded once."""
 
-    def __init__(self, attributes: tuple[tuple[str, AttributeValue], ...]) -> None:
+    def __init__(self, attributes: tuple[tuple[str, AttributeValue], ...] = ()) -> None:
         self.attributes: Final = attributes
-        self.encoded: Final[dict[str, bytes]] = {}
-        """What exporters made of it, by format: kept here, it goes when the process goes."""
+        self.protobuf = b""
+        self.json = b""
+        """What exporters made of it, empty until then: kept here, it goes when the process or the connection goes."""
+
+
+class Resource(Encoded):
+    """Who a span belongs to. One object per process for as long as it lives."""
 
 
 def service_of(resource: Resource) -> str:
@@ -45,15 +50,15 @@ def service_of(resource: Resource) -> str:
     return f"{namespace}/{name}" if namespace else name
 
 
-class AttributeSet:
-    """Attributes that many spans have in common, as one object, so that they are encoded once."""
+class AttributeSet(Encoded):
+    """What the spans of a connection have in common."""
 
     def __init__(self, attributes: tuple[tuple[str, AttributeValue], ...] = ()) -> None:
-        self.attributes: Final = attributes
-        self.encoded: Final[dict[str, bytes]] = {}
-        """What exporters made of it, by format: kept here, it goes when the connection goes."""
-        self.places: Final[dict[Any, Any]] = {}
-        """Where the metrics count what has these attributes, by who is at the ends; theirs alone."""
+        super().__init__(attributes)
+        self.resource: Resource | None = None
+        self.peer: Resource | None = None
+        self.group: object = None
+        """Where the metrics counted what has these attributes, and who was at the ends then; theirs alone."""
 
 
 NOTHING_SHARED: Final = AttributeSet()
