@@ -17,7 +17,7 @@ from benchmarks import machine
 from benchmarks.programs import ROOT, CannotRun
 from benchmarks.sink import Sink
 from integration.harness import balance
-from integration.harness.processes import Running, free_port
+from integration.harness.processes import Running, free_port, wait_for
 
 IDLE_SHARE = 0.03
 """Of one processor: a collector that takes less has nothing left to do."""
@@ -119,12 +119,14 @@ class Collector:
         return {match.group(1): float(match.group(2)) for match in found if match}
 
     def end(self) -> Ended:
-        """SIGTERM; it must drain, print its balance sheet and end with 0."""
+        """SIGTERM; it must drain, print its balance sheet and end with 0. What is measured next must not meet uprobes
+        that the kernel is still taking away."""
         metrics = self.metrics()
         status = self.running.stop(signal.SIGTERM, within_seconds=60)
         output = self.running.output()
         if status or "Traceback" in output:
             raise CannotRun(f"{self.command} ended with {status}:\n{output[-3000:]}")
+        wait_for("its uprobes to be gone", lambda: not self.pids(), within_seconds=DRAIN_SECONDS)
         return Ended(sheet=balance.parse(output), metrics=metrics)
 
 

@@ -27,6 +27,7 @@ from otelbpf.sources.btf import Btf
 from otelbpf.sources.flatten import flatten
 from otelbpf.sources.offsets import defines
 from otelbpf.sources.queues import LOOK
+from otelbpf.sources.uprobes import ATTACH_TYPE
 
 _DISTRIBUTION = Path("/usr/lib/python3/dist-packages/bcc")
 _PAGE_BYTES = 4096
@@ -226,7 +227,7 @@ def _watch(bcc: Any, module: Any, kprobe_tier: bool, events: list[str]) -> list[
 def _load_tls(bcc: Any, module: Any) -> tuple[dict[str, int], str]:
     """All or none: what an application reads without what it writes is of no use."""
     try:
-        return {name: _load_program(module, name, bcc.BPF.KPROBE) for name in TLS_PROGRAMS}, ""
+        return {name: _load_program(module, name, bcc.BPF.KPROBE, ATTACH_TYPE) for name in TLS_PROGRAMS}, ""
     except Exception as error:  # noqa: BLE001 - whatever it is, the rest works without
         return {}, str(error)
 
@@ -287,10 +288,10 @@ def _map_descriptor(bcc: Any, module: Any, name: str) -> int:
     return int(descriptor)
 
 
-def _load_program(module: Any, name: str, kind: int) -> int:
+def _load_program(module: Any, name: str, kind: int, attach_type: int = -1) -> int:
     """A program of its own at each call, even of the same function."""
     module.funcs.pop(name.encode(), None)
-    return int(module.load_func(name, kind).fd)
+    return int(module.load_func(name, kind, None, attach_type).fd)
 
 
 def _attach_raw_tracepoint(bcc: Any, program: int, tracepoint: str) -> int:

@@ -4,8 +4,8 @@ Libraries come and go with their processes as long as the collector runs, and th
 time: seen on 6.18, where CAP_PERFMON is not enough. That is too much for a process that parses what strangers send. The
 helper keeps this one capability, opens no file and reads nothing but numbers and descriptors; it ends with its socket.
 
-It also holds what is attached. The kernel takes about 100 ms to take each uprobe away, several seconds for a few
-libraries: that goes on in the helper when the collector has ended already.
+It also holds what is attached. The kernel takes a while to take each uprobe away (see sources.uprobes): that goes on in
+the helper, when the collector has ended already.
 
 `python -m otelbpf.sources.uprober` with the socket as standard input.
 """
@@ -30,6 +30,8 @@ _ORDER: Final = struct.Struct("<Q?")  # offset, at return; with the descriptors 
 _RELEASE: Final = struct.Struct("<i")  # what an answer gave; not answered
 _ANSWER: Final = struct.Struct("<ii")  # an errno, or 0 and what to release
 _PATIENCE_SECONDS: Final = 5.0
+_SIDE_BY_SIDE: Final = 64
+"""So many are taken away at once: each waits for all processors to have passed by, and they can wait together."""
 
 
 class Uprober:
@@ -88,25 +90,32 @@ def main() -> None:
 
 
 def serve(channel: socket.socket, uprobes: Uprobes) -> None:
-    """Answer each order."""
-    # Beside the orders, or the next one would wait for all; not side by side, for the kernel takes one at a time.
-    with ThreadPoolExecutor(1) as releasing:
-        _answer(channel, uprobes, releasing)
+    """Answer each order; take everything away at the end."""
+    attached: set[int] = set()
+    # Beside the orders, or the next one would wait for all.
+    with ThreadPoolExecutor(_SIDE_BY_SIDE) as releasing:
+        _answer(channel, uprobes, attached, releasing)
+        for event in attached:
+            releasing.submit(os.close, event)
 
 
-def _answer(channel: socket.socket, uprobes: Uprobes, releasing: ThreadPoolExecutor) -> None:
+def _answer(channel: socket.socket, uprobes: Uprobes, attached: set[int], releasing: ThreadPoolExecutor) -> None:
     while True:
         order, descriptors, _, _ = socket.recv_fds(channel, _ORDER.size, 2)
         if not order:
             return
         if len(order) == _RELEASE.size:
-            releasing.submit(os.close, _RELEASE.unpack(order)[0])
+            event = _RELEASE.unpack(order)[0]
+            if event in attached:
+                attached.remove(event)
+                releasing.submit(os.close, event)
             continue
         event = code = 0
         try:
             offset, at_return = _ORDER.unpack(order)
             program, file = descriptors
             event = uprobes.attach(program, file, offset, at_return=at_return)
+            attached.add(event)
         except (OSError, ValueError) as error:
             code = getattr(error, "errno", None) or errno.EIO
         channel.send(_ANSWER.pack(code, event))

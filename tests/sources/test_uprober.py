@@ -49,6 +49,7 @@ def test_what_is_ordered_is_attached_and_taken_away(pair: tuple[uprober.Uprober,
     assert uprobes.asked == [(*inodes, 1 << 40, True)]
     assert os.fstat(event).st_rdev == os.stat(os.devnull).st_rdev  # the helper is a thread here: its descriptor
     client.release(event)
+    client.release(event)  # as if nothing had been said: by now the number may be another's
     with open(os.__file__, "rb") as file:  # answered when the order before it is done
         another = client.attach(file.fileno(), file.fileno(), 1, at_return=False)
     assert len(uprobes.asked) == 2
@@ -63,3 +64,27 @@ def test_a_refusal_comes_back_and_the_next_order_is_done(pair: tuple[uprober.Upr
         os.close(client.attach(file.fileno(), file.fileno(), 14, at_return=False))
 
     assert [offset for _, _, offset, _ in uprobes.asked] == [14]
+
+
+def test_everything_goes_with_the_last_order() -> None:
+    """Side by side, and before the helper ends."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    read, write = os.pipe()
+
+    class Pipes(FakeUprobes):
+        def attach(self, program: int, file: int, offset: int, *, at_return: bool) -> int:
+            return os.dup(write)
+
+    helper = threading.Thread(target=uprober.serve, args=(theirs, Pipes()))
+    helper.start()
+    client = uprober.Uprober.__new__(uprober.Uprober)
+    client.__dict__["_channel"] = ours
+    for offset in range(100):
+        client.attach(read, read, offset, at_return=False)
+    os.close(write)
+    client.close()
+    helper.join()
+
+    assert os.read(read, 1) == b""  # nobody holds the other end
+    os.close(read)
+    theirs.close()
