@@ -11,6 +11,7 @@ from otelbpf.cli.filters import matcher
 from otelbpf.config.settings import Settings
 from otelbpf.config.telling import Workloads as WorkloadSettings
 from otelbpf.errors import PrivilegeError
+from otelbpf.sources.attach import Loader
 from otelbpf.sources.features import WITHOUT_ARRIVALS, WITHOUT_KPROBES, surroundings
 from otelbpf.sources.kubernetes import Kubernetes, in_cluster
 from otelbpf.sources.live import LiveSource
@@ -33,11 +34,11 @@ _NEEDED = ((BPF, "load the probes"), (PERFMON, "attach them"))
 _REMEDY = "run as root, for example with sudo; otelbpf doctor says more"
 
 
-def open_live(settings: Settings, *, own_ports: Iterable[int] = ()) -> LiveSource:
+def open_live(settings: Settings, *, loader: Loader | None = None, own_ports: Iterable[int] = ()) -> LiveSource:
     """The probes attached as the settings ask. `settle` is to follow, once everything that needs more is open."""
     _require_capabilities()
     try:
-        return _attach(settings, own_ports)
+        return _attach(settings, own_ports, loader)
     except PermissionError as error:
         raise PrivilegeError(f"{error.filename or 'the kernel'} refuses: {error.strerror}", _REMEDY) from error
 
@@ -50,7 +51,7 @@ def _require_capabilities() -> None:
         raise PrivilegeError(f"{' and '.join(missing)} missing", _REMEDY)
 
 
-def _attach(settings: Settings, own_ports: Iterable[int]) -> LiveSource:
+def _attach(settings: Settings, own_ports: Iterable[int], loader: Loader | None) -> LiveSource:
     return LiveSource(
         tier=settings.capture.tier,
         ports=settings.filters.ports,
@@ -64,6 +65,7 @@ def _attach(settings: Settings, own_ports: Iterable[int]) -> LiveSource:
         tls=settings.capture.tls,
         waits=settings.capture.socket_waits,
         describe=partial(describe, workloads=_workloads(settings.workloads)),
+        loader=loader,
         tell_attached=_tell_attached,
         keep_privileges=True,
     )

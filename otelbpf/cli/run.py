@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from otelbpf.exporters.health import HealthServer
     from otelbpf.exporters.prometheus import MetricsPage
     from otelbpf.metrics.measures import Measures
+    from otelbpf.sources.attach import Loader
 
 
 @click.command()
@@ -42,7 +43,14 @@ def run(config_file: str | None, **options: Any) -> None:
     curl -s 127.0.0.1:9464/metrics                    meanwhile, elsewhere: is anything lost?
     """
     loaded = load_settings(config_file, options)
-    # Imported here: nobody waits for them who asks for --help.
+    # Imported here: nobody waits for them who asks for --help. The loader has begun when the rest is.
+    from otelbpf.sources.attach import Loader  # noqa: PLC0415
+
+    with closing(Loader()) as loader:
+        _run(loaded, loader)
+
+
+def _run(loaded: Loaded, loader: Loader) -> None:
     from otelbpf.cli.ahead import ImportAhead  # noqa: PLC0415
     from otelbpf.cli.live import open_live, ready_line, settle, tell_limits  # noqa: PLC0415
     from otelbpf.cli.signals import Signals  # noqa: PLC0415
@@ -54,7 +62,8 @@ def run(config_file: str | None, **options: Any) -> None:
     page = MetricsPage(ledger)
     with Signals() as signals, _health(settings, page) as health, ExitStack() as stack:
         with ImportAhead(loaded):
-            source = stack.enter_context(closing(open_live(settings, own_ports=[health.port] if health else [])))
+            own_ports = [health.port] if health else []
+            source = stack.enter_context(closing(open_live(settings, loader=loader, own_ports=own_ports)))
         from otelbpf.cli.trace import open_files, start_exporters, trace  # noqa: PLC0415
         from otelbpf.telemetry.log import configure  # noqa: PLC0415
 

@@ -39,9 +39,11 @@ class Attachment:
         tls: bool = False,
         waits: bool = True,
         probes: Path | None = None,
+        loader: Loader | None = None,
     ) -> None:
         """Compiles and attaches; `tier` is kprobe or tracepoint, `tls` loads the programs for libraries as well,
-        `waits` attaches to whatever makes sockets readable. Raises the error the loader met."""
+        `waits` attaches to whatever makes sockets readable. `loader` may have been begun earlier. Raises the error the
+        loader met."""
         self.tier = tier
         self.maps: dict[str, int] = {}
         self.programs: dict[str, int] = {}
@@ -54,7 +56,7 @@ class Attachment:
             tls=tls,
             waits=waits,
         )
-        loaded, descriptors = _ask_loader(order)
+        loaded, descriptors = (loader or Loader()).ask(order)
         if loaded.error:
             for descriptor in descriptors:
                 os.close(descriptor)
@@ -99,26 +101,47 @@ class Attachment:
         self.maps, self.programs = {}, {}
 
 
-def _ask_loader(order: Order) -> tuple[Loaded, list[int]]:
+class Loader:
+    """The process that compiles. It can be begun before it is known what: until then it imports what it needs."""
+
+    def __init__(self) -> None:
+        self._begun: tuple[subprocess.Popen[bytes], socket.socket] | None = _begin()
+
+    def ask(self, order: Order) -> tuple[Loaded, list[int]]:
+        """What became of the order, and descriptors as Loaded has them. Each order has a process of its own."""
+        process, ours = self._begun or _begin()
+        self._begun = None
+        with ours:
+            with contextlib.suppress(ConnectionError):  # it ended at once: there will be no answer either
+                ours.send(msgspec.json.encode(order))
+            answer, descriptors = _receive(ours)
+            status = process.wait()
+        if not answer:
+            raise errors.KernelError(f"the loader ended with status {status} and said nothing", "run otelbpf doctor")
+        return msgspec.json.decode(answer, type=Loaded), descriptors
+
+    def close(self) -> None:
+        """Let one that was not asked go; harmless when called twice."""
+        if self._begun is not None:
+            process, ours = self._begun
+            self._begun = None
+            ours.close()
+            process.wait()
+
+
+def _begin() -> tuple[subprocess.Popen[bytes], socket.socket]:
     ours, theirs = socket.socketpair()
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-    with ours:
-        with theirs:
-            loader = subprocess.Popen(
-                # -P: -m would look for every module in the working directory first, and that may be anybody's.
-                [sys.executable, "-P", "-m", "otelbpf.sources.loader"],
-                stdin=theirs.fileno(),
-                stdout=subprocess.DEVNULL,
-                env=environment,
-                start_new_session=True,
-            )
-        with contextlib.suppress(ConnectionError):  # it ended at once: there will be no answer either
-            ours.send(msgspec.json.encode(order))
-        answer, descriptors = _receive(ours)
-        status = loader.wait()
-    if not answer:
-        raise errors.KernelError(f"the loader ended with status {status} and said nothing", "run otelbpf doctor")
-    return msgspec.json.decode(answer, type=Loaded), descriptors
+    with theirs:
+        process = subprocess.Popen(
+            # -P: -m would look for every module in the working directory first, and that may be anybody's.
+            [sys.executable, "-P", "-m", "otelbpf.sources.loader"],
+            stdin=theirs.fileno(),
+            stdout=subprocess.DEVNULL,
+            env=environment,
+            start_new_session=True,
+        )
+    return process, ours
 
 
 def _receive(channel: socket.socket) -> tuple[bytes, list[int]]:

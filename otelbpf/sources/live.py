@@ -24,7 +24,7 @@ from otelbpf.events import wire
 from otelbpf.events.encode import encode_clock, encode_host, encode_identity, encode_losses
 from otelbpf.events.types import Host, Identity
 from otelbpf.sources import kprobes, maps
-from otelbpf.sources.attach import Attachment
+from otelbpf.sources.attach import Attachment, Loader
 from otelbpf.sources.cgroups import cgroup_id
 from otelbpf.sources.control import COMMAND, SETTINGS, Mode, Verdict
 from otelbpf.sources.host import describe_host
@@ -79,6 +79,7 @@ class LiveSource:
         waits: bool = True,
         keep_privileges: bool = False,
         probes: Path | None = None,
+        loader: Loader | None = None,
         describe: Describe = describe,
         tell_attached: Callable[[str, int], None] = lambda _path, _pid: None,
         host: Host | None = None,
@@ -89,7 +90,7 @@ class LiveSource:
         `own_ports` are those this process already listens at: neither end of their connections is traced.
         `tls` reads the plain text of TLS where it can; `tls_refused` says why it cannot. `tell_attached` is told each
         file that is read as well from then on, and a process that has it mapped; `libraries` counts the first ones.
-        `waits` notes when bytes arrive in accepted sockets and connections in listening ones.
+        `waits` notes when bytes arrive in accepted sockets and connections in listening ones; `loader` is Attachment's.
         Unless `keep_privileges`, this thread, and those it starts later, keep only what reading needs."""
         self._describe = describe
         self._tell_attached = tell_attached
@@ -122,7 +123,7 @@ class LiveSource:
         self._looked_ns = 0
         self._uprober = self._start_uprober() if tls else None  # gets ready while the probes are compiled
         attach = partial(
-            Attachment, ring_bytes=ring_bytes, max_sockets=max_sockets, tls=False, waits=waits, probes=probes
+            Attachment, ring_bytes=ring_bytes, max_sockets=max_sockets, waits=waits, probes=probes, loader=loader
         )
         try:
             self._attachment = self._attach_with_tls(tier, attach)

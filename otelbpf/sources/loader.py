@@ -127,11 +127,16 @@ class Loaded(msgspec.Struct, frozen=True, omit_defaults=True):
 def main() -> None:
     """Answer one order on standard input's socket."""
     channel = socket.socket(fileno=os.dup(0))
-    order = msgspec.json.decode(channel.recv(65536), type=Order)
     descriptors: list[int] = []
     # In memory: a container's root may be read-only.
     with open(os.memfd_create("compiler output"), "rb") as compiler_output:
         _redirect_errors(compiler_output.fileno())
+        with contextlib.suppress(OtelbpfError):  # told when it is asked for
+            import_bcc()
+        asked = channel.recv(65536)
+        if not asked:
+            os._exit(0)  # nobody needs it any more
+        order = msgspec.json.decode(asked, type=Order)
         try:
             answer, descriptors = load(order)
         except OtelbpfError as error:
@@ -234,6 +239,8 @@ def _load_tls(bcc: Any, module: Any) -> tuple[dict[str, int], str]:
 
 def import_bcc() -> Any:
     """The distribution's bcc, found even from a virtual environment that cannot see it."""
+    if "bcc" in sys.modules:
+        return sys.modules["bcc"]
     try:
         if not (_DISTRIBUTION / "__init__.py").exists():
             return importlib.import_module("bcc")
