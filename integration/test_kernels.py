@@ -24,12 +24,16 @@ SELECTED = (
     "integration/test_servers.py::test_every_request_of_a_server[kprobe-gunicorn-gthread]",
     "integration/test_joining.py::test_connections_open_before[kprobe-go]",
     "integration/test_losses.py::test_a_ring_too_small[kprobe-bare]",
+    "integration/test_tls.py::test_curl_and_nginx[kprobe-1.3]",
+    "integration/test_tls.py::test_http2_inside[kprobe]",
+    "integration/test_http2.py::test_a_hundred_streams_at_once[kprobe]",
+    "integration/test_grpc.py::test_every_call[kprobe-python-python]",
     "integration/kernel/test_measures.py",
     "integration/kernel/test_frames.py::test_random_frames_in_random_pieces",
     "integration/kernel/test_frames.py::test_data_by_sendfile_is_gone_over",
 )
 """What a guest runs. A collector's start takes half a minute there, so few of them, each proving much."""
-GUEST_SECONDS = 600
+GUEST_SECONDS = 1200
 AT_ONCE = 2
 
 Key = tuple[str, str]
