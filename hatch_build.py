@@ -1,6 +1,7 @@
 """Builds the wheel. With OTELBPF_COMPILE=1 what stands in the way of every request is compiled by mypyc
-(https://mypyc.readthedocs.io), which halves what a span costs; it needs a C compiler and Python's headers. The compiled
-modules lie beside their sources, do the same, and are left out, here and by `pip install .`, without that variable.
+(https://mypyc.readthedocs.io), after which a span costs a third; it needs a C compiler and Python's headers. The
+compiled modules lie beside their sources, do the same, and are left out, here and by `pip install .`, without that
+variable.
 """
 
 from __future__ import annotations
