@@ -29,22 +29,19 @@ from otelbpf.sources.cgroups import cgroup_id
 from otelbpf.sources.control import COMMAND, SETTINGS, Mode, Verdict
 from otelbpf.sources.host import describe_host
 from otelbpf.sources.last_words import LastWords
+from otelbpf.sources.libraries import Libraries
 from otelbpf.sources.listeners import find_services
 from otelbpf.sources.privileges import KEPT, drop_privileges, what_to_keep
 from otelbpf.sources.processes import describe
 from otelbpf.sources.queues import LOOK, Queues
 from otelbpf.sources.ring import Ring, of_kind
 from otelbpf.sources.sockets import Mark
-from otelbpf.sources.targets import Targets
-from otelbpf.sources.uprober import Uprober
 from otelbpf.sources.usage import Watch
 
 _MAX_SERVICES: Final = 256
 """That are looked at before anything is traced: a third of a millisecond each."""
 _POLL_SECONDS: Final = 0.05
 _REPORT_NS: Final = 1_000_000_000
-_LOOK_NS: Final = 5_000_000_000
-"""How often it is asked whether processes have loaded a TLS library since."""
 _BATCH_RECORDS: Final = 512
 """As many as the nearest caches hold together with the spans that come of them: 4096 cost a fifth more an exchange."""
 _FIRST: Final = bytes(4)
@@ -117,18 +114,14 @@ class LiveSource:
         self.passed_over = ""
         """Why `auto` did not take the tier it prefers."""
         kprobes.remove_abandoned()
-        self._targets: Targets | None = None
-        self.tls_refused = ""
-        """Why the plain text of TLS is not read; empty where it is, or was not asked for."""
-        self._looked_ns = 0
-        self._uprober = self._start_uprober() if tls else None  # gets ready while the probes are compiled
+        self._libraries = Libraries(hold=self._hold, tell=self._tell_later) if tls else None
         attach = partial(
             Attachment, ring_bytes=ring_bytes, max_sockets=max_sockets, waits=waits, probes=probes, loader=loader
         )
         try:
             self._attachment = self._attach_with_tls(tier, attach)
         except BaseException:
-            self._let_go_of_targets()
+            self._let_go_of_libraries()
             raise
         self._maps = self._attachment.maps
         own_namespace = os.stat("/proc/self/ns/net").st_ino
@@ -154,7 +147,8 @@ class LiveSource:
         self._poll.register(self._maps["events"], select.EPOLLIN)
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._poll.register(self._wake, select.EPOLLIN)
-        self._targets = self._find_targets()
+        if self._libraries is not None:
+            self._libraries.attach(self._attachment.programs, refused=self._attachment.refused)
         self.services = find_services(but=os.getpid())
         """Processes that listened for TCP when the probes were attached: one a service."""
         if not keep_privileges:
@@ -185,7 +179,12 @@ class LiveSource:
     @property
     def libraries(self) -> int:
         """Files with a TLS library that have probes now."""
-        return self._targets.attached if self._targets is not None else 0
+        return self._libraries.attached if self._libraries is not None else 0
+
+    @property
+    def tls_refused(self) -> str:
+        """Why the plain text of TLS is not read; empty where it is, or was not asked for."""
+        return self._libraries.refused if self._libraries is not None else ""
 
     def batches(self) -> Iterator[Sequence[bytes]]:
         """See sources.base.Source."""
@@ -197,7 +196,7 @@ class LiveSource:
                 records = self._ring.read(_BATCH_RECORDS)
             yield self._complete(records)
             self._flush_commands()
-        self._let_go_of_targets()
+        self._let_go_of_libraries()
         self._attachment.detach()
         # The uprobes take a while to go: without settings they do nothing.
         maps.update(self._maps["settings"], _FIRST, bytes(SETTINGS.size))
@@ -232,7 +231,7 @@ class LiveSource:
         self._poll.close()
         os.close(self._wake)
         self._ring.close()
-        self._let_go_of_targets()
+        self._let_go_of_libraries()
         self._attachment.close()
 
     def losses(self) -> tuple[tuple[int, int], ...]:
@@ -259,40 +258,12 @@ class LiveSource:
 
     def _attach_with_tls(self, tier: str, attach: partial[Attachment]) -> Attachment:
         """What is only there for TLS must not keep the rest from being traced."""
-        if self._uprober is not None:
+        if self._libraries is not None and self._libraries.possible:
             try:
                 return self._attach(tier, partial(attach, tls=True))
             except KernelError as error:
-                self.tls_refused = error.problem
-                self._uprober.close()
-                self._uprober = None
+                self._libraries.give_up(error.problem)
         return self._attach(tier, attach)
-
-    def _start_uprober(self) -> Uprober | None:
-        try:
-            return Uprober()
-        except (OtelbpfError, OSError) as error:
-            self.tls_refused = error.problem if isinstance(error, OtelbpfError) else str(error)
-            return None
-
-    def _find_targets(self) -> Targets | None:
-        """Where to read plain text; whatever stands in the way is no reason not to trace the rest."""
-        if self._uprober is None:
-            return None
-        self.tls_refused = self._attachment.refused
-        if self.tls_refused:
-            return None
-        targets = Targets(
-            self._attachment.programs,
-            self._uprober.attach,
-            self._uprober.release,
-            hold=self._hold,
-            tell=self._tell_later,
-        )
-        targets.look_at_all()
-        if not targets.attached:
-            self.tls_refused = targets.failure
-        return targets
 
     def _hold(self, holding: bool) -> None:
         """Let no session begin midway while a library's functions get their probes one after the other: what is read
@@ -305,18 +276,18 @@ class LiveSource:
         if self._holding is not None:
             self._tell_attached(path, pid)
 
-    def _let_go_of_targets(self) -> None:
-        if self._uprober is not None:
-            self._uprober.close()
+    def _let_go_of_libraries(self) -> None:
+        if self._libraries is not None:
+            self._libraries.close()
 
     def _complete(self, records: list[bytes]) -> list[bytes]:
         """The records with what user space adds: identities right behind their process records, reports when due."""
         if met := of_kind(records, _PROCESS):
             records = [more for record in records for more in self._with_identity(record)]
-            if self._targets is not None:
+            if self._libraries is not None:
                 # Who they are comes first: a process may end while its library is seen to.
                 for record in met:
-                    self._targets.look(wire.PROCESS.unpack(record)[6])
+                    self._libraries.look(wire.PROCESS.unpack(record)[6])
         now_ns = time.monotonic_ns()
         if now_ns - self._reported_ns >= _REPORT_NS:
             self._reported_ns = now_ns
@@ -326,10 +297,8 @@ class LiveSource:
                 self._clock_record(),
                 self._losses_record(),
             ]
-            if self._targets is not None and now_ns - self._looked_ns >= _LOOK_NS:
-                self._looked_ns = now_ns
-                self._targets.tidy()
-                self._targets.look_again()
+            if self._libraries is not None:
+                self._libraries.look_again(now_ns)
             self._last_words.look(self.losses()[wire.Loss.RING_FULL_STATE][0])
         records += self._last_words.due()
         return records

@@ -9,7 +9,7 @@ import contextlib
 import ctypes
 import os
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
@@ -35,6 +35,10 @@ process of its own: sources.uprober."""
 
 _VERSION: Final = 0x20080522  # _LINUX_CAPABILITY_VERSION_3
 _PR_CAPBSET_DROP: Final = 24
+_PR_GET_SECUREBITS: Final = 27
+_PR_SET_SECUREBITS: Final = 28
+_SECBIT_NO_SETUID_FIXUP: Final = 4
+_NOBODY: Final = 65534
 _PR_SET_NO_NEW_PRIVS: Final = 38
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -65,6 +69,24 @@ def drop_privileges(kept: tuple[int, ...] = KEPT) -> None:
         raise OSError(code, os.strerror(code))
     with contextlib.suppress(OSError):
         _libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+
+
+@contextlib.contextmanager
+def not_as_root() -> Iterator[None]:
+    """Where this process is root, it is nobody meanwhile, with the capabilities that it has; where that cannot be,
+    nothing changes. Only for a process that does nothing else meanwhile."""
+    before = _libc.prctl(_PR_GET_SECUREBITS, 0, 0, 0, 0)
+    # Without this bit a change of the user would take the capabilities away (capabilities(7)).
+    if os.geteuid() or _libc.prctl(_PR_SET_SECUREBITS, before | _SECBIT_NO_SETUID_FIXUP, 0, 0, 0):
+        yield
+        return
+    try:
+        with contextlib.suppress(OSError):  # a user namespace that has nobody but root
+            os.seteuid(_NOBODY)
+        yield
+    finally:
+        os.seteuid(0)
+        _libc.prctl(_PR_SET_SECUREBITS, before, 0, 0, 0)
 
 
 def what_to_keep(wanted: tuple[int, ...], *, suffices: Callable[[], bool]) -> tuple[int, ...]:

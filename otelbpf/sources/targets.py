@@ -20,6 +20,7 @@ import msgspec
 from otelbpf.sources.elf import Program
 from otelbpf.sources.inodes import inode_of
 from otelbpf.sources.processes import PROC
+from otelbpf.sources.symbols import Symbols
 
 
 class Hook(msgspec.Struct, frozen=True):
@@ -60,7 +61,7 @@ _NAMED_SO: Final = re.compile(r"lib(?:ssl|gnutls|python|node)[-.0-9a-z]*\.so|_ss
 _MAPPING: Final = re.compile(
     r"^0*([0-9a-f]+)-0*([0-9a-f]+) ..x. [0-9a-f]+ ([0-9a-f]+:[0-9a-f]+) (\d+) +(/.*)", re.MULTILINE
 )
-_USUAL: Final = (
+USUAL: Final = (
     "/usr/lib/x86_64-linux-gnu/libssl.so.3",
     "/usr/lib/x86_64-linux-gnu/libssl.so.1.1",
     "/usr/lib/x86_64-linux-gnu/libgnutls.so.30",
@@ -77,7 +78,6 @@ _BIRTHS: Final = ("SSL_new", "gnutls_init")
 """Hooked last: of a session that was seen to begin nothing may be missed."""
 _MAX_FILES: Final = 16384
 _MAX_ATTACHED: Final = 1024
-_MAX_BUILDS: Final = 256
 _MAX_PROCESSES: Final = 65536
 
 FileKey = tuple[str, int]
@@ -119,10 +119,11 @@ class Targets:
         attach: Attach,
         release: Callable[[int], None],
         *,
+        symbols: Symbols,
         hold: Callable[[bool], None] = lambda _: None,
         tell: Callable[[str, int], None] = lambda _path, _pid: None,
         proc: Path = PROC,
-        usual: Iterable[str] = _USUAL,
+        usual: Iterable[str] = USUAL,
     ) -> None:
         """`programs`: descriptors by name. `release` takes away what `attach` made. `hold` is told when only a part
         of a library's functions has probes, and when all of them have; `tell` which file has its probes since, and the
@@ -130,6 +131,7 @@ class Targets:
         self._programs = programs
         self._attach = attach
         self._release = release
+        self._symbols = symbols
         self._hold = hold
         self._tell = tell
         self._proc = proc
@@ -137,7 +139,6 @@ class Targets:
         self._inodes: dict[Hashable, _Inode] = {}  # those with uprobes
         self._known: dict[int, bool] = {}  # pid: whether it has a library
         self._sizes: dict[int, bytes] = {}  # pid: what it had mapped, in pages, when it was looked at again
-        self._offsets: dict[str, dict[str, int]] = {}  # by build id
         self.failure = ""
         """Why a file that carries a library could not be attached, the last time."""
         for path in usual:
@@ -258,25 +259,12 @@ class Targets:
         inode = inode_of(file.fileno())
         known = self._inodes.get(inode)
         if known is None:
-            offsets = self._find(Program(file)) if len(self._inodes) < _MAX_ATTACHED else {}
+            offsets = self._symbols.find(Program(file)) if len(self._inodes) < _MAX_ATTACHED else {}
             if not offsets:
                 return None
             known = self._inodes[inode] = _Inode(self._attach_all(file.fileno(), offsets))
         known.files += 1
         return inode
-
-    def _find(self, program: Program) -> dict[str, int]:
-        build_id = program.build_id
-        if build_id and build_id in self._offsets:
-            return self._offsets[build_id]
-        offsets = program.offsets(CARRIERS)
-        if offsets:
-            offsets = program.offsets(HOOKS.keys())
-        if build_id:
-            if len(self._offsets) >= _MAX_BUILDS:
-                self._offsets.clear()
-            self._offsets[build_id] = offsets
-        return offsets
 
     def _attach_all(self, file: int, offsets: Mapping[str, int]) -> list[int]:
         events: list[int] = []

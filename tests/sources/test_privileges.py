@@ -19,6 +19,27 @@ print(privileges.effective())
 print(open("/proc/self/status").read())
 """
 
+NOT_AS_ROOT = """
+import os
+from otelbpf.sources import privileges
+def told():
+    return os.geteuid(), privileges.effective(), privileges._libc.prctl(27, 0, 0, 0, 0)
+print(*told())
+with privileges.not_as_root():
+    print(*told())
+print(*told())
+"""
+
+
+def run(script: str) -> str:
+    return subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+    ).stdout
+
 
 def from_status(text: str, name: str) -> int:
     (line,) = (line for line in text.splitlines() if line.startswith(name + ":"))
@@ -33,14 +54,7 @@ def test_only_what_is_needed_is_kept() -> None:
     before = privileges.effective()
     kept = sum(1 << capability for capability in privileges.KEPT)
 
-    output = subprocess.run(
-        [sys.executable, "-c", SCRIPT],
-        capture_output=True,
-        text=True,
-        check=True,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-    ).stdout
-    told, status = output.split("\n", 1)
+    told, status = run(SCRIPT).split("\n", 1)
 
     assert int(told) == before & kept
     assert from_status(status, "CapPrm") == from_status(status, "CapEff") == before & kept
@@ -71,3 +85,16 @@ def test_sys_admin_is_kept_only_where_it_stands_for_bpf(
     tried = privileges.BPF not in held
     assert [given for given, _ in dropped] == [privileges.KEPT] * tried
     assert threading.get_ident() not in [thread for _, thread in dropped]
+
+
+def test_nobody_for_a_while_has_every_capability() -> None:
+    """Where this is not root, or may not change that, nothing happens."""
+    before, meanwhile, after = (line.split() for line in run(NOT_AS_ROOT).splitlines())
+
+    assert before == after
+    assert meanwhile[1] == before[1]
+    setuid_and_setpcap = 1 << 7 | 1 << 8
+    if before[0] == "0" and int(before[1]) & setuid_and_setpcap == setuid_and_setpcap:
+        assert meanwhile[0] != "0"
+    else:
+        assert meanwhile == before

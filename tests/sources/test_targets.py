@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from otelbpf.sources.elf import Program
-from otelbpf.sources.targets import HOOKS, Targets
+from otelbpf.sources.symbols import Symbols
+from otelbpf.sources.targets import CARRIERS, HOOKS, Targets
 
 LIBRARY = "int SSL_read(void) { return 1; } int SSL_write(void) { return 2; } int SSL_new(void) { return 3; }"
 PROGRAM = LIBRARY + " int main(void) { return SSL_read(); }"
@@ -92,7 +93,16 @@ def make(
     names = {name for hook in HOOKS.values() for name in (hook.entry, hook.leaving) if name}
     programs = {name: number for number, name in enumerate(sorted(names))}
     paths = map(str, usual)
-    return Targets(programs, uprobes.attach, os.close, hold=uprobes.hold, tell=tell, proc=proc.folder, usual=paths)
+    return Targets(
+        programs,
+        uprobes.attach,
+        os.close,
+        symbols=Symbols(HOOKS.keys(), needed=CARRIERS),
+        hold=uprobes.hold,
+        tell=tell,
+        proc=proc.folder,
+        usual=paths,
+    )
 
 
 def test_a_library_is_attached_once_and_let_go_with_its_last_process(plain: Path, library: Path, proc: Proc) -> None:
