@@ -33,11 +33,10 @@ def record(file: str, overwrite: bool, config_file: str | None, **options: Any) 
     from otelbpf.cli.live import open_live, ready_line, settle, tell_limits  # noqa: PLC0415
     from otelbpf.cli.signals import Signals  # noqa: PLC0415
     from otelbpf.events.capture import CaptureWriter  # noqa: PLC0415
-    from otelbpf.sources.attach import Loader  # noqa: PLC0415
     from otelbpf.telemetry.log import configure  # noqa: PLC0415
 
     configure(level=settings.log.level)
-    with Signals() as signals, closing(Loader()) as loader, closing(open_live(settings, loader=loader)) as source:
+    with Signals() as signals, closing(open_live(settings)) as source:
         writer = CaptureWriter(file)
         try:
             with writer:

@@ -94,9 +94,11 @@ def serve(channel: socket.socket, uprobes: Uprobes) -> None:
     attached: set[int] = set()
     # Beside the orders, or the next one would wait for all.
     with ThreadPoolExecutor(_SIDE_BY_SIDE) as releasing:
-        _answer(channel, uprobes, attached, releasing)
-        for event in attached:
-            releasing.submit(os.close, event)
+        try:
+            _answer(channel, uprobes, attached, releasing)
+        finally:  # also where the collector went without waiting for an answer
+            for event in attached:
+                releasing.submit(os.close, event)
 
 
 def _answer(channel: socket.socket, uprobes: Uprobes, attached: set[int], releasing: ThreadPoolExecutor) -> None:
