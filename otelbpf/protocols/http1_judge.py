@@ -29,8 +29,9 @@ BLANK_LINE: Final = re.compile(rb"\n\r?\n")
 _REFUSED: Final = re.compile(rb"[\x00\x0b\x0c]|\r(?!\n)")
 _VERSION: Final = re.compile(rb"HTTP/1\.[0-9]\r?")
 _NOT_ASCII: Final = re.compile(rb"[\x80-\xff]")
+# No possessive group: where it has something to go back on within, Python before 3.11.5 finds nothing.
 _CODINGS: Final = re.compile(
-    rb"^(transfer-encoding:[ \t]*+)(?:(?!chunked[ \t]*+,)[0-9a-z-]++[ \t]*+,[ \t]*+)++(?=chunked[ \t]*+\r?$)",
+    rb"^(transfer-encoding:[ \t]*+)(?:(?!chunked[ \t]*+,)[0-9a-z-]++[ \t]*+,[ \t]*+)+(?=chunked[ \t]*+\r?$)",
     re.IGNORECASE | re.MULTILINE,
 )
 # Lets the answer be anything, 101 included.
