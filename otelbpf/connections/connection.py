@@ -56,9 +56,9 @@ class Connection:
         """Time of the newest record."""
         self.received = Stream(False, ledger)
         self.sent = Stream(True, ledger)
-        self.held: list[Data] = []
+        self.held: list[Data] | None = None
         """Records behind a hole, in the order they came; those of the other direction wait with them, because the
-        order of requests and responses is worth as much as that of bytes."""
+        order of requests and responses is worth as much as that of bytes. None where none does."""
         self.ending = False
         """One of the sides has said that it sends no more."""
         self.muted = False
@@ -79,39 +79,40 @@ class Connection:
     def add_whole(self, event: Data) -> bool:
         """Take a record that is next in order and lacks nothing, so that its bytes are the one piece: nearly all are.
         False leaves everything as it was, for `add`."""
-        return not self.held and (self.sent if event.flags & _SENT else self.received).take_whole(event)
+        return self.held is None and (self.sent if event.flags & _SENT else self.received).take_whole(event)
 
     def add(self, event: Data) -> Iterable[Piece]:
         """Take a record; the pieces of both directions that are now in order, each made when it is asked for: whoever
         takes them sees the streams where the piece leaves them."""
         held, stream = self.held, self._stream(event)
         next_in_order = event.offset <= stream.position
-        if not held and next_in_order:
-            return stream.deliver(event)
+        if held is None:
+            if next_in_order:
+                return stream.deliver(event)
+            held = self.held = []
         held.append(event)
         head = held[0]
         if next_in_order and not (event.flags ^ head.flags) & _SENT:
-            return self._advance()
+            return self._advance(held)
         # Only a record of the hole's own direction can fill it: all others just wait, however many there are.
         if len(held) > MAX_HELD:
-            return self._skip()
+            return self._skip(held)
         return self.overdue(event.time_ns) if event.time_ns - head.time_ns > REORDER_WINDOW_NS else ()
 
     def overdue(self, now_ns: int) -> Iterator[Piece]:
         """Give up the holes that have waited longer than the reorder window."""
-        while self.held and now_ns - self.held[0].time_ns > REORDER_WINDOW_NS:
-            yield from self._skip()
+        while self.held is not None and now_ns - self.held[0].time_ns > REORDER_WINDOW_NS:
+            yield from self._skip(self.held)
 
     def finish(self, sent: int, received: int, time_ns: int) -> Iterator[Piece]:
         """Nothing more will come, and the kernel says how far the streams went."""
-        while self.held:
-            yield from self._skip()
+        while self.held is not None:
+            yield from self._skip(self.held)
         yield from self.received.skip_to(received, time_ns)
         yield from self.sent.skip_to(sent, time_ns)
 
-    def _advance(self) -> Iterator[Piece]:
+    def _advance(self, held: list[Data]) -> Iterator[Piece]:
         """Deliver what is in order. A hole holds everything behind it, but not what fills it."""
-        held = self.held
         while held:
             head = held[0]
             stream = self._stream(head)
@@ -121,14 +122,16 @@ class Connection:
                     return
                 head = fill[0]
             held.remove(head)
+            if not held:
+                self.held = None
             yield from stream.deliver(head)
 
-    def _skip(self) -> Iterator[Piece]:
+    def _skip(self, held: list[Data]) -> Iterator[Piece]:
         """Turn the hole before the first held record into a gap."""
-        head = self.held[0]
-        nearest = min(e.offset for e in self.held if not (e.flags ^ head.flags) & _SENT)
+        head = held[0]
+        nearest = min(e.offset for e in held if not (e.flags ^ head.flags) & _SENT)
         yield from self._stream(head).skip_to(nearest, head.time_ns)
-        yield from self._advance()
+        yield from self._advance(held)
 
     def _stream(self, event: Data) -> Stream:
         return self.sent if event.flags & _SENT else self.received

@@ -27,9 +27,7 @@ class Stream:
         "_newest",
         "_newest_ns",
         "_sent",
-        "_times",
         "_waited",
-        "_waits",
         "end",
         "holes",
         "pid",
@@ -51,9 +49,9 @@ class Stream:
         self._newest_ns = 0
         self._waited = 0
         self._needed = 0  # times of offsets before this one will not be asked for
-        self._marks: list[int] = []  # the same of the records before it that may be asked for, ascending
-        self._times: list[int] = []
-        self._waits: list[int] = []
+        # The same of the records before it that may be asked for, ascending. None where there is none: of thousands of
+        # connections an empty list each is memory that every request has to fetch.
+        self._marks: list[tuple[int, int, int]] | None = None
 
     @property
     def ended(self) -> bool:
@@ -127,16 +125,16 @@ class Stream:
 
     def time_at(self, offset: int) -> int:
         """When the byte at `offset` was seen."""
-        if offset >= self._newest or not self._marks:
+        marks = self._marks
+        if marks is None or offset >= self._newest:
             return self._newest_ns
-        return self._times[max(bisect.bisect_right(self._marks, offset) - 1, 0)]
+        return marks[max(_behind(marks, offset) - 1, 0)][1]
 
     def waited_us_at(self, offset: int) -> int:
         """How long the byte at `offset` had lain in the socket when it was read; -1 where that is not known."""
-        begin, waited = self._newest, self._waited
-        if offset < begin and self._marks:
-            place = max(bisect.bisect_right(self._marks, offset) - 1, 0)
-            begin, waited = self._marks[place], self._waits[place]
+        begin, waited, marks = self._newest, self._waited, self._marks
+        if marks is not None and offset < begin:
+            begin, _, waited = marks[max(_behind(marks, offset) - 1, 0)]
         if waited > 0:
             return waited - 1
         return -waited - 1 if waited and offset == begin else -1
@@ -144,10 +142,15 @@ class Stream:
     def forget(self, offset: int) -> None:
         """Nobody will ask for the time of anything before `offset` again."""
         self._needed = offset
-        if self._marks:
-            keep = len(self._marks) if offset >= self._newest else bisect.bisect_right(self._marks, offset) - 1
+        marks = self._marks
+        if marks is None:
+            return
+        if offset >= self._newest:
+            self._marks = None
+        else:
+            keep = _behind(marks, offset) - 1
             if keep > 0:
-                del self._marks[:keep], self._times[:keep], self._waits[:keep]
+                del marks[:keep]
 
     def _mark(self, offset: int, time_ns: int, waited: int) -> None:
         if self._needed < offset:
@@ -157,9 +160,16 @@ class Stream:
         self._waited = waited
 
     def _keep_mark(self) -> None:
-        self._marks.append(self._newest)
-        self._times.append(self._newest_ns)
-        self._waits.append(self._waited)
+        mark = (self._newest, self._newest_ns, self._waited)
+        if self._marks is None:
+            self._marks = [mark]
+        else:
+            self._marks.append(mark)
+
+
+def _behind(marks: list[tuple[int, int, int]], offset: int) -> int:
+    """How many of them begin at `offset` or before."""
+    return bisect.bisect_right(marks, (offset, _NEVER, 0))
 
 
 def _without_start(event: Data, skip: int) -> Data:
@@ -190,6 +200,7 @@ def explain_holes(
         ledger.unseen_bytes.update(moved)
 
 
+_NEVER: Final = 1 << 62
 _BUDGET: Final = 1
 _SENDFILE: Final = 2
 _REASONS: Final = (

@@ -72,7 +72,7 @@ class Session(Dialogue):
         )
         self._listener = Listener(self._pairing, head_limit=head_limit)
         self._parser: Http1 | None = None
-        self._early: list[Piece] = []
+        self._early: tuple[Piece, ...] = ()
         self._ended: tuple[Side, ...] = ()
 
     # -- what the pipeline calls -----------------------------------------------------------------------------------
@@ -114,7 +114,7 @@ class Session(Dialogue):
         if piece.sent is pairing.serving:
             certain = pairing.in_step and not pairing.hidden and self.phase is not Phase.OVER
             if certain and not pairing.open and len(self._early) < MAX_EARLY:
-                self._early.append(piece)
+                self._early += (piece,)
                 self.attention = True
                 return []
             return (self.release() if self._early else []) + self._take(piece)
@@ -173,7 +173,7 @@ class Session(Dialogue):
 
     def release(self) -> list[Exchange]:
         """What waited has waited long enough: no request will come before its answer any more, nor a second answer."""
-        early, self._early = self._early, []
+        early, self._early = self._early, ()
         done = self._pairing.settle()
         for piece in early:
             done += self._take(piece)
@@ -183,7 +183,7 @@ class Session(Dialogue):
         """Count everything still open as lost, and look no further."""
         self._pairing.lose(reason)
         self._parser = None
-        self._early.clear()
+        self._early = ()
         self.phase = Phase.OVER
         self.attention = True
 
@@ -236,7 +236,7 @@ class Session(Dialogue):
                 return self._over("unknown_protocol")
             case Heard.STRANGE:
                 self._pairing.in_step = False
-                self._early.clear()
+                self._early = ()
         return []
 
     def _begin(self, piece: Piece) -> list[Exchange]:
@@ -248,7 +248,7 @@ class Session(Dialogue):
             return []
         if not pairing.in_step:
             # Out of step, what the server said before this request is not known to be its answer.
-            self._early.clear()
+            self._early = ()
         begin = self._early[0].offset if self._early else other.position
         self._parser = Http1((piece.offset, begin), head_limit=self._head_limit, wanted=self._wanted)
         self.phase = _SPEAKING
@@ -286,7 +286,7 @@ class Session(Dialogue):
         )
         self._ledger.connections["http2"] += 1
         self._parser = None
-        self._early = []
+        self._early = ()
         self.phase = Phase.OVER
         self.attention = True
         done: list[Exchange] = []

@@ -29,6 +29,8 @@ from otelbpf.protocols.http1_flow import Flow
 from otelbpf.protocols.http1_half import Half
 from otelbpf.protocols.http1_head import WANTED, shared_heads
 
+# Python 3.11 takes ten times as long for a member of an enum as for a name.
+_SERVER: Final = Side.SERVER
 HEAD_LIMIT: Final = 65536
 """Bytes of a head, of a line before a chunk and of trailers that are kept until they are complete."""
 
@@ -36,7 +38,7 @@ HEAD_LIMIT: Final = 65536
 class Http1(Flow):
     """One connection's conversation; see `base.Parser`."""
 
-    __slots__ = ("_halves",)
+    __slots__ = ()
 
     def __init__(
         self, starts: tuple[int, int] = (0, 0), *, head_limit: int = HEAD_LIMIT, wanted: frozenset[str] = WANTED
@@ -44,7 +46,6 @@ class Http1(Flow):
         """`starts`: stream offsets (client's, server's) of the first bytes to come; a message begins at both.
         `wanted`: lower-case names of the headers to keep."""
         super().__init__(starts, shared_heads(wanted), head_limit)
-        self._halves = (self._client, self._server)
 
     def __repr__(self) -> str:
         return f"<Http1 {self._client!r} {self._server!r} waiting={len(self._waiting)}>"
@@ -62,7 +63,7 @@ class Http1(Flow):
     def needed_from(self, side: Side) -> int:
         """See `base.Parser`. The time of a message's begin is to be taken when it is announced; after that, only that
         of its last byte will be asked for."""
-        half = self._halves[side]
+        half = self._server if side is _SERVER else self._client
         if half.step is Flow._hold:
             return half.position - len(half.pending)
         if half.pending:
@@ -74,7 +75,7 @@ class Http1(Flow):
     def receive(self, side: Side, data: bytes) -> list[Message]:
         """See `base.Parser`. `data` is what one system call wrote or read: where it begins and ends helps after a
         gap."""
-        half = self._halves[side]
+        half = self._server if side is _SERVER else self._client
         out: list[Message] = []
         at, size = 0, len(data)
         try:
@@ -88,7 +89,7 @@ class Http1(Flow):
 
     def lose(self, side: Side, gap: Gap) -> list[Message]:
         """See `base.Parser`."""
-        half = self._halves[side]
+        half = self._server if side is _SERVER else self._client
         out: list[Message] = []
         try:
             self._lose(half, gap, out)
@@ -100,7 +101,7 @@ class Http1(Flow):
 
     def close(self, side: Side) -> list[Message]:
         """See `base.Parser`."""
-        half = self._halves[side]
+        half = self._server if side is _SERVER else self._client
         out: list[Message] = []
         if half.step is Flow._hold or half.step is Flow._opaque:
             return out  # what is held may still turn out to be requests
@@ -109,7 +110,7 @@ class Http1(Flow):
         except ProtocolError as error:
             self._give_up(error, out)
             raise
-        half.pending.clear()
+        half.pending = b""
         half.after = half.step = Flow._over
         return out
 
@@ -134,7 +135,7 @@ class Http1(Flow):
             return
         if half.step is Flow._hold:
             half.overflow = True
-            half.pending.clear()
+            half.pending = b""
             return
         end = half.position + gap.size
         body = half.body
@@ -173,7 +174,7 @@ class Http1(Flow):
 
     def _give_up(self, error: ProtocolError, out: list[Message]) -> None:
         error.messages = tuple(out)
-        for half in self._halves:
+        for half in (self._client, self._server):
             half.step = half.after = Flow._over
             half.forget()
-            half.pending.clear()
+            half.pending = b""

@@ -68,7 +68,7 @@ class Flow:
             if match := _EMPTY_LINES.match(data, at):
                 return match.end()
             if data[at:] == b"\r":
-                half.pending += b"\r"
+                half.keep(b"\r")
                 half.begin = half.position + at
                 return len(data)
         raise ProtocolError(f"a head begins with {data[at : at + 1]!r}")
@@ -84,11 +84,12 @@ class Flow:
             half.begin = half.position + at
             half.searched = 0
         elif pending == b"\r":
-            pending.clear()
+            half.pending = b""
             if data[at] != 0x0A:
                 raise ProtocolError("a head begins with a CR")
             return at + 1
-        pending += data[at : at + self._head_limit - held]
+        half.keep(data[at : at + self._head_limit - held])
+        pending = half.pending
         match = BLANK_LINE.search(pending, half.searched)
         if match is None:
             half.searched = max(len(pending) - 2, 0)
@@ -98,7 +99,7 @@ class Flow:
             # Where it goes on beyond what is kept is taken as what follows a cut.
             return half.step(self, half, data, at + self._head_limit - held, out)
         head = bytes(pending[: match.end()])
-        pending.clear()
+        half.pending = b""
         return self._whole(half, head, data, at - held, out)
 
     def _whole(self, half: Half, head: bytes, data: bytes, at: int, out: list[Message]) -> int:
@@ -233,12 +234,12 @@ class Flow:
         if verdict is Verdict.MORE:
             if not held:
                 half.begin = half.position + at
-            half.pending += data[at:]
+            half.keep(data[at:])
             body = half.body
             if len(half.pending) >= (min(body.left, _MAX_DOUBTFUL) if isinstance(body, Sized) else _MAX_DOUBTFUL):
                 raise ProtocolError("the body, or another request")
             return len(data)
-        half.pending.clear()
+        half.pending = b""
         if verdict is Verdict.YES:
             self._end(half, half.position + at - len(held), 0, out)
         else:
@@ -263,9 +264,9 @@ class Flow:
         """Behind a CONNECT (RFC 9110 section 9.3.6): what these bytes are, the answer will tell."""
         if len(half.pending) + len(data) - at > self._head_limit:
             half.overflow = True
-            half.pending.clear()
+            half.pending = b""
         if not half.overflow:
-            half.pending += data[at:]
+            half.keep(data[at:])
         return len(data)
 
     def _refuse_tunnel(self, out: list[Message]) -> None:
@@ -278,7 +279,7 @@ class Flow:
             raise ProtocolError("too much was sent before the answer to a CONNECT")
         half.step = Flow._head
         held = bytes(half.pending)
-        half.pending.clear()
+        half.pending = b""
         self._replay(half, held, out)
 
     def _replay(self, half: Half, data: bytes, out: list[Message]) -> None:
@@ -297,7 +298,7 @@ class Flow:
         client = self._client
         client.after = Flow._opaque
         if client.body is None:  # RFC 9110 section 7.8: the request is finished first
-            client.pending.clear()
+            client.pending = b""
             if client.message is not None and client.drift is None:
                 client.message.incomplete = Incomplete.CLOSED
             self._end(client, client.position, -1, out)
@@ -317,7 +318,7 @@ class Flow:
             raise ProtocolError("a first line was not seen whole")
         message, length = begun
         message.incomplete = Incomplete.HEAD_BEYOND_LIMIT
-        half.pending.clear()
+        half.pending = b""
         if half.message is None:
             half.message = message
             half.announced = out

@@ -45,14 +45,22 @@ class Half:
         """The list that announced it: within one call a message is announced once."""
         self.body: Body | None = None
         self.drift: Drift | None = None
-        self.pending = bytearray()
-        """The beginning of a head, or what is held behind a CONNECT."""
+        self.pending: bytes | bytearray = b""
+        """The beginning of a head, or what is held behind a CONNECT; see `keep`."""
         self.begin = 0
         """Stream offset of the pending head."""
         self.searched = 0
         """Up to where it is known to hold no empty line."""
         self.overflow = False
         """Not everything that should be held is."""
+
+    def keep(self, data: bytes) -> None:
+        """Add to what is pending. Only then it takes memory: of thousands of connections nearly all have nothing
+        pending, and what there is of each has to be fetched for every request."""
+        if isinstance(self.pending, bytearray):
+            self.pending += data
+        else:
+            self.pending = bytearray(data)
 
     def forget(self) -> None:
         """There is no message any more."""

@@ -10,9 +10,9 @@ from tests.fake_kernel import FakeKernel, attributes
 PIECES = 499
 
 
-def times_kept(kernel: FakeKernel) -> list[tuple[int, int]]:
+def times_kept(kernel: FakeKernel) -> list[tuple[int, ...]]:
     """Of each connection: how many times of bytes received and sent are remembered, beside the newest."""
-    return [(len(each.received._times), len(each.sent._times)) for each in kernel.pipeline._tracker]
+    return [tuple(len(s._marks or ()) for s in (each.received, each.sent)) for each in kernel.pipeline._tracker]
 
 
 @pytest.mark.parametrize("captured", [None, 0])
