@@ -199,9 +199,9 @@ class Encryption:
 
     def _note_plain(self, connection: Connection, event: Data) -> None:
         if event.flags & _SENT:
-            self._carriers.wrote(event.tid, connection, event.length)
+            self._carriers.wrote(event.pid, event.tid, connection, event.length)
             return
-        carrier = self._carriers.read(event.tid, connection, event.length)
+        carrier = self._carriers.read(event.pid, event.tid, connection, event.length)
         if carrier is not None:
             self._join(connection, carrier, Evidence.RECORD_LENGTHS)
 
@@ -225,9 +225,9 @@ class Encryption:
         self._listen(connection, end, sent, records)
         added = overheads(handshake.negotiated.version, handshake.negotiated.cipher)
         if not sent:
-            self._carriers.received(event.tid, connection, records, added)
+            self._carriers.received(event.pid, event.tid, connection, records, added)
             return
-        plain = self._carriers.sent(event.tid, connection, records, added)
+        plain = self._carriers.sent(event.pid, event.tid, connection, records, added)
         if plain is not None:
             self._join(plain, connection, Evidence.RECORD_LENGTHS)
 
