@@ -154,7 +154,7 @@ class Session(Dialogue):
         whole = self._stream(serving).ended
         # The response was complete while its request was still being sent: how the connection ends is not its matter.
         answered = next((exchange for exchange in pairing.open if exchange.response_last_ns != UNSET), None)
-        closing = [*self.end(serving), *self.end(not serving)]
+        closing = [*self.end(serving), *self.end(not serving), *pairing.settle()]
         if (pairing.hidden or not pairing.in_step) and pairing.open and pairing.open[0].response is None:
             # Out of step, or adrift, the answer may have been among what was passed over.
             self._pairing.lose(Lost.JOINED_MIDWAY)
