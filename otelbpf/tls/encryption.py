@@ -17,6 +17,7 @@ from otelbpf.events.types import Tls
 from otelbpf.events.wire import Flag, TlsEvent
 from otelbpf.exchanges.exchange import Exchange
 from otelbpf.protocols import detect
+from otelbpf.protocols.http2_seek import begins_with_frames
 from otelbpf.telemetry.ledger import Ledger, Lost
 from otelbpf.tls.carriers import Carriers, overheads
 from otelbpf.tls.ends import CipherEnd, Evidence, PlainEnd
@@ -77,6 +78,8 @@ class Encryption:
         connection.tls = PlainEnd(event.pid)
         connection.endpoints = NO_ENDPOINTS  # what the record says is believed when `bind` is asked
         if isinstance(event, Data) and not event.flags & _ROLE:
+            if connection.joined and begins_with_frames(event.data):
+                return  # their header blocks will tell (see exchanges.signs)
             asks = event.data.startswith(_HTTP2_PREFACE) or detect.looks_like_request(event.data) is not _NO
             connection.flags |= _CLIENT if asks == bool(event.flags & _SENT) else _SERVER
 
