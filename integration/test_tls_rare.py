@@ -286,6 +286,27 @@ def test_calls_that_are_left_by_a_jump(tier: str, folder: Path, run: str) -> Non
     ]
 
 
+def test_a_session_that_is_used_again(tier: str, folder: Path, run: str) -> None:
+    """SSL_clear() and another socket: each connection has its own requests, whether that before was ended or left."""
+    server = start_secured("nginx", folder)
+    program = c_program("clearing.c", "libssl.so.3", "libcrypto.so.3")
+    with Collector(folder, tls=True, tier=tier, ports=[server.port]) as collector, server:
+        subprocess.run([program, str(server.port), run, "5"], check=True)
+    spans = told(collector)
+    assert summary(spans) == [
+        (f"/r/{run}/{connection}/{number}", kind, "https", 200, 3, "nested_call")
+        for connection in range(5)
+        for number in range(2)
+        for kind in ("CLIENT", "SERVER")
+    ]
+    ends = {(span.kind, span.path.split("/")[3]): span.attributes["network.peer.port"] for span in spans}
+    assert len({port for (kind, _), port in ends.items() if kind == "SERVER"}) == 5
+    clients = {span.span_id: span.path for span in spans if span.kind == "CLIENT"}
+    assert {span.path: clients[span.parent_id] for span in spans if span.kind == "SERVER"} == {
+        path: path for path in clients.values()
+    }
+
+
 def test_threads_that_come_and_go(tier: str, folder: Path, run: str) -> None:
     """One of them waits for its answer in a call of the library while more end than calls can be noted."""
     server = start_secured("go", folder)

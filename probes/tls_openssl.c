@@ -91,6 +91,15 @@ int on_session_new(struct pt_regs *ctx)
 	return 0;
 }
 
+/* int SSL_clear(SSL *): what is left of it is a session that has not begun. SSL_new() comes by here, and so does every
+ * handshake, before its first byte.
+ */
+int on_session_clear(struct pt_regs *ctx)
+{
+	on_session_made(ctx->di);
+	return 0;
+}
+
 /* int SSL_shutdown(SSL *), int gnutls_bye(gnutls_session_t, how) */
 int on_session_shutdown(struct pt_regs *ctx)
 {

@@ -82,6 +82,7 @@ TLS_PROGRAMS = (
     "on_early_status",
     "on_early_status_return",
     "on_session_new",
+    "on_session_clear",
     "on_session_shutdown",
     "on_session_free",
     "on_session_init",
