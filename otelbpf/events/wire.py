@@ -49,6 +49,7 @@ class Flag(enum.IntFlag):
     SENT = 8
     CONTINUED = 16
     PLAIN = 32
+    UNFINISHED = 64
 
 
 class Unseen(enum.IntEnum):

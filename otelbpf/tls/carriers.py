@@ -81,9 +81,9 @@ class Carriers:
         thread = self._thread(pid, tid)
         _, by_thread = _remember(thread.written, plain.key, (plain, []), _MAX_OPEN)
         _, by_all = _remember(self._processes[pid].written, plain.key, (plain, []), _MAX_RIVALS)
-        for lengths in (by_thread, by_all):
-            lengths += more
-            del lengths[:-_MAX_OPEN]
+        by_thread += more
+        by_all += more
+        del by_thread[:-_MAX_OPEN], by_all[:-_MAX_OPEN]
 
     def sent(
         self, pid: int, tid: int, carrier: Connection, records: Sequence[int], added: Sequence[int]
@@ -98,14 +98,12 @@ class Carriers:
         plain, lengths = found[0]
         ends = [[record - more for record in records[-len(lengths) :]] for more in added]
         for other, others in self._processes[pid].written.values():
-            if other is not plain and any([_lies_in(end, others) for end in ends]):
+            if other is not plain and any(_lies_in(end, others) for end in ends):
                 return None
         del written[plain.key]
         return self._match(plain, carrier, NEEDED if len(added) == 1 else 1)
 
-    def received(
-        self, pid: int, tid: int, carrier: Connection, records: Sequence[int], added: tuple[int, ...]
-    ) -> None:
+    def received(self, pid: int, tid: int, carrier: Connection, records: Sequence[int], added: tuple[int, ...]) -> None:
         """A socket received records."""
         if records and added:
             _, lengths, _ = _remember(self._thread(pid, tid).received, carrier.key, (carrier, [], added), _MAX_OPEN)
@@ -128,7 +126,7 @@ class Carriers:
         carrier, record, lengths = found[0]
         for thread in self._processes[pid].threads.values():
             for other, others, more in thread.received.values():
-                if other is not carrier and any([length + one in others for one in more]):
+                if other is not carrier and any(length + one in others for one in more):
                     return None
         lengths.remove(record)
         return carrier if self._match(plain, carrier, 1) is not None else None
@@ -187,4 +185,4 @@ def _agree(lengths: Sequence[int], records: Sequence[int], added: Sequence[int])
 def _lies_in(part: list[int], lengths: list[int]) -> bool:
     """Whether it is some of that, in a row: plain text whose records were not told from others' is still among it."""
     size = len(part)
-    return part[-1] in lengths and any([lengths[at : at + size] == part for at in range(len(lengths) - size + 1)])
+    return part[-1] in lengths and any(lengths[at : at + size] == part for at in range(len(lengths) - size + 1))

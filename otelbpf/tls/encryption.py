@@ -31,6 +31,8 @@ MAX_WAITING: Final = 64
 MAX_PIECES: Final = 96
 """Records of ciphertext that are looked at for the plain text they carry."""
 _SENT: Final = int(Flag.SENT)
+_CONTINUED: Final = int(Flag.CONTINUED)
+_UNFINISHED: Final = int(Flag.UNFINISHED)
 _ROLE: Final = int(Flag.CLIENT | Flag.SERVER)
 _CLIENT: Final = int(Flag.CLIENT)
 _SERVER: Final = int(Flag.SERVER)
@@ -98,13 +100,13 @@ class Encryption:
         end = connection.tls
         if isinstance(end, PlainEnd):
             if end.evidence is Evidence.NONE:
-                self._note_plain(connection, event)
+                self._note_plain(connection, end, event)
         elif isinstance(end, CipherEnd) and not connection.muted:
             self._note_cipher(connection, end, event)
 
     def bind(self, connection: Connection, event: Tls, carrier: Connection | None, *, tunnelled: bool) -> None:
-        """The source has proved which socket it is; `carrier` where that is known here too. `tunnelled`: it spoke in the
-        clear before."""
+        """The source has proved which socket it is; `carrier` where that is known here too. `tunnelled`: it spoke in
+        the clear before."""
         if event.event is not TlsEvent.BOUND:
             return
         connection.endpoints = event.endpoints
@@ -198,11 +200,18 @@ class Encryption:
 
     # -- within ----------------------------------------------------------------------------------------------------
 
-    def _note_plain(self, connection: Connection, event: Data) -> None:
-        if event.flags & _SENT:
-            self._carriers.wrote(event.pid, event.tid, connection, event.length)
+    def _note_plain(self, connection: Connection, end: PlainEnd, event: Data) -> None:
+        """What counts is how much a call moved, in however many pieces it is told."""
+        sent = bool(event.flags & _SENT)
+        if not event.flags & _CONTINUED:
+            end.begun[sent] = event.offset
+        if event.flags & _UNFINISHED:
             return
-        carrier = self._carriers.read(event.pid, event.tid, connection, event.length)
+        length = event.offset + event.length - end.begun[sent]
+        if sent:
+            self._carriers.wrote(event.pid, event.tid, connection, length)
+            return
+        carrier = self._carriers.read(event.pid, event.tid, connection, length)
         if carrier is not None:
             self._join(connection, carrier, Evidence.RECORD_LENGTHS)
 
@@ -252,7 +261,7 @@ class Encryption:
         if end.carrier is not carrier:
             self._leave(plain, end)
             # A process that speaks over two sessions at once has one within the other, whose handshake is not seen.
-            within = any([isinstance(other.tls, PlainEnd) and other.tls.pid == end.pid for other in cipher.plains])
+            within = any(isinstance(other.tls, PlainEnd) and other.tls.pid == end.pid for other in cipher.plains)
             end.carrier = carrier
             end.handshake = None if within else cipher.handshake
             cipher.plains.append(plain)

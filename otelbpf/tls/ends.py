@@ -25,6 +25,7 @@ class PlainEnd:
     """Plain text, as an application and its TLS library handed it to each other."""
 
     __slots__ = (
+        "begun",
         "carrier",
         "error",
         "evidence",
@@ -39,6 +40,8 @@ class PlainEnd:
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
+        self.begun = [0, 0]
+        """Stream offsets of the call that is told, received and sent."""
         self.carrier: Connection | None = None
         """The socket, as long as it is open."""
         self.evidence = Evidence.NONE

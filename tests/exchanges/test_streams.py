@@ -552,8 +552,8 @@ def test_what_is_no_http_2_behind_its_preface_is_left_alone() -> None:
 @pytest.mark.parametrize("client", [True, False])
 @pytest.mark.parametrize("method", ["GET", "PUT"])
 def test_who_asks_shows_where_nobody_knows_it(client: bool, method: str) -> None:
-    """Plain text of TLS met midway, whose socket is not known: the header blocks tell, a request's by its scheme at least,
-    whatever else stands in tables from before."""
+    """Plain text of TLS met midway, whose socket is not known: the header blocks tell, a request's by its scheme at
+    least, whatever else stands in tables from before."""
     kernel = FakeKernel()
     talk = Talk(None, greet=False)
     talk.greet()

@@ -1,4 +1,4 @@
-"""Sockets that carry more than the plain text of one session: tunnels of proxies, TLS within TLS, processes that fork."""
+"""Sockets that carry more than the plain text of one session: tunnels, TLS within TLS, processes that fork."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_tls_through_a_tunnel() -> None:
 
 
 def test_a_process_that_forks() -> None:
-    """Its child goes on with the session and leaves without a word; that the parent lets go of its own means nothing."""
+    """Its child goes on with the session, and leaves without a word; that the parent lets go means nothing."""
     kernel = FakeKernel()
     socket = kernel.accept(pid=100)
     client_end, server_end = handshake_over(None, socket)
