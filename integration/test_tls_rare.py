@@ -6,8 +6,11 @@ from __future__ import annotations
 
 import contextlib
 import secrets
+import socket
+import ssl
 import subprocess
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -307,6 +310,43 @@ def test_a_session_that_is_used_again(tier: str, folder: Path, run: str) -> None
     }
 
 
+def test_threads_that_hand_work_to_each_other(tier: str, folder: Path, run: str) -> None:
+    """One receives, another decrypts, another sends, and all messages have one length: no span tells a wrong peer, and
+    those of which it is not known say so."""
+    identity, port = certificate(folder), free_port()
+    serving = [python(), "-m", "integration.programs.server_pooled", str(port), identity.file, identity.key, "3"]
+    count, connections = 40, 8
+    context = ssl.create_default_context(cafile=identity.file)
+
+    def ask(number: int) -> int:
+        """Its own port is part of every path."""
+        with socket.create_connection(("127.0.0.1", port), 10) as plain:
+            own = int(plain.getsockname()[1])
+            with context.wrap_socket(plain, server_hostname="localhost") as end:
+                for turn in range(count):
+                    end.sendall(b"GET /r/%s/%05d/%02d HTTP/1.1\r\nHost: h\r\n\r\n" % (run.encode(), own, turn))
+                    left = 139
+                    while left:
+                        left -= len(end.recv(left))
+        return own
+
+    with (
+        Collector(folder, tls=True, tier=tier, ports=[]) as collector,
+        Running(serving, folder=folder, name="pooled") as server,
+    ):
+        wait_for("the server", lambda: _connects(port))
+        with ThreadPoolExecutor(connections) as pool:
+            ports = sorted(pool.map(ask, range(connections)))
+        server.stop()
+    spans = [span for span in collector.spans() if span.kind == "SERVER" and f"/{run}/" in span.path]
+    assert sorted(span.path for span in spans) == [
+        f"/r/{run}/{own:05d}/{turn:02d}" for own in ports for turn in range(count)
+    ]
+    for span in spans:
+        told = span.attributes.get("network.peer.port")
+        assert told == (None if span.attributes["otelbpf.tls.evidence"] == "none" else int(span.path.split("/")[3]))
+
+
 def test_threads_that_come_and_go(tier: str, folder: Path, run: str) -> None:
     """One of them waits for its answer in a call of the library while more end than calls can be noted."""
     server = start_secured("go", folder)
@@ -324,6 +364,14 @@ def _type(client: Running, text: str, *, until: str, times: int) -> None:
     client.process.stdin.write(text.encode())
     client.process.stdin.flush()
     wait_for(until, lambda: client.output().count(until) == times, otherwise=client.output)
+
+
+def _connects(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), 10).close()
+    except OSError:
+        return False
+    return True
 
 
 def _asks(port: int, path: str) -> bool:
