@@ -19,7 +19,7 @@ from integration.harness import balance, expect, servers, truth
 from integration.harness.clients import ask
 from integration.harness.collector import Collector
 from integration.harness.plan import Request, base_url
-from integration.harness.processes import Running, free_port, python, wait_for
+from integration.harness.processes import Running, accepts, free_port, python, wait_for
 from integration.harness.programs import c_program, tool
 from integration.harness.secured import certificate, over_tls, start_in_turn, start_secured
 from integration.harness.spans import SeenSpan
@@ -334,7 +334,7 @@ def test_threads_that_hand_work_to_each_other(tier: str, folder: Path, run: str)
         Collector(folder, tls=True, tier=tier, ports=[]) as collector,
         Running(serving, folder=folder, name="pooled") as server,
     ):
-        wait_for("the server", lambda: _connects(port))
+        wait_for("the server", lambda: accepts(port))
         with ThreadPoolExecutor(connections) as pool:
             ports = sorted(pool.map(ask, range(connections)))
         server.stop()
@@ -364,14 +364,6 @@ def _type(client: Running, text: str, *, until: str, times: int) -> None:
     client.process.stdin.write(text.encode())
     client.process.stdin.flush()
     wait_for(until, lambda: client.output().count(until) == times, otherwise=client.output)
-
-
-def _connects(port: int) -> bool:
-    try:
-        socket.create_connection(("127.0.0.1", port), 10).close()
-    except OSError:
-        return False
-    return True
 
 
 def _asks(port: int, path: str) -> bool:
