@@ -314,7 +314,8 @@ def test_threads_that_hand_work_to_each_other(tier: str, folder: Path, run: str)
     """One receives, another decrypts, another sends, and all messages have one length: no span tells a wrong peer, and
     those of which it is not known say so."""
     identity, port = certificate(folder), free_port()
-    serving = [python(), "-m", "integration.programs.server_pooled", str(port), identity.file, identity.key, "3"]
+    pooled: list[str | Path] = [python(), "-m", "integration.programs.server_pooled", str(port)]
+    serving = [*pooled, identity.file, identity.key, "3"]
     count, connections = 40, 8
     context = ssl.create_default_context(cafile=identity.file)
 

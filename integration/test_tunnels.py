@@ -24,7 +24,7 @@ def test_tls_through_a_tunnel(proxy: str, http2: bool, tier: str, folder: Path, 
     identity, port = certificate(folder), free_port()
     server = start_secured("nginx", folder, version="1.2", http2=http2)
     files = [identity.file, identity.key] if proxy == "https" else []
-    program = [python(), "-m", "integration.programs.proxy_connect", str(port), *files]
+    program: list[str | Path] = [python(), "-m", "integration.programs.proxy_connect", str(port), *files]
     curl = [tool("curl", "curl"), "--silent", "--cacert", str(identity.file), "--proxy-cacert", str(identity.file)]
     curl += ["--proxytunnel", "--proxy", f"{proxy}://127.0.0.1:{port}", "--output", "/dev/null"]
     urls = [f"https://localhost:{server.port}/r/{run}/{number}" for number in range(5)]

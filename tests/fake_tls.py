@@ -54,10 +54,12 @@ class FakeSession:
             self.sent += len(data)
         return self
 
-    def read(self, data: bytes) -> FakeSession:
-        """The application gets `data` from it."""
-        self._data(data, self.received, Flag(0))
-        self.received += len(data)
+    def read(self, data: bytes, *, room: int = 0) -> FakeSession:
+        """The application gets `data` from it, in calls that have `room` for so much each."""
+        for begin in range(0, len(data), room or len(data)):
+            part = data[begin : begin + (room or len(data))]
+            self._data(part, self.received, Flag.FILLED if len(part) == room else Flag(0))
+            self.received += len(part)
         return self
 
     def shut(self) -> FakeSession:

@@ -50,6 +50,7 @@ class Flag(enum.IntFlag):
     CONTINUED = 16
     PLAIN = 32
     UNFINISHED = 64
+    FILLED = 128
 
 
 class Unseen(enum.IntEnum):

@@ -33,6 +33,7 @@ MAX_PIECES: Final = 96
 _SENT: Final = int(Flag.SENT)
 _CONTINUED: Final = int(Flag.CONTINUED)
 _UNFINISHED: Final = int(Flag.UNFINISHED)
+_FILLED: Final = int(Flag.FILLED)
 _ROLE: Final = int(Flag.CLIENT | Flag.SERVER)
 _CLIENT: Final = int(Flag.CLIENT)
 _SERVER: Final = int(Flag.SERVER)
@@ -201,12 +202,17 @@ class Encryption:
     # -- within ----------------------------------------------------------------------------------------------------
 
     def _note_plain(self, connection: Connection, end: PlainEnd, event: Data) -> None:
-        """What counts is how much a call moved, in however many pieces it is told."""
+        """What counts is how much a call moved, in however many pieces it is told; of a record that is read in parts,
+        into a buffer that has no room for it, all of them together."""
         sent = bool(event.flags & _SENT)
-        if not event.flags & _CONTINUED:
+        if not event.flags & _CONTINUED and (sent or not end.filled):
             end.begun[sent] = event.offset
         if event.flags & _UNFINISHED:
             return
+        if not sent:
+            end.filled = bool(event.flags & _FILLED)
+            if end.filled:
+                return
         length = event.offset + event.length - end.begun[sent]
         if sent:
             self._carriers.wrote(event.pid, event.tid, connection, length)

@@ -29,6 +29,7 @@ class PlainEnd:
         "carrier",
         "error",
         "evidence",
+        "filled",
         "handshake",
         "orphaned_ns",
         "over",
@@ -40,6 +41,8 @@ class PlainEnd:
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
+        self.filled = False
+        """The last call that read had no room for more: the next one may go on with the same record."""
         self.begun = [0, 0]
         """Stream offsets of the call that is told, received and sent."""
         self.carrier: Connection | None = None

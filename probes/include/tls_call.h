@@ -22,6 +22,7 @@
 struct tls_call {
 	u64 session;
 	u64 base;
+	u64 room;	/* bytes there, of a call that reads */
 	u64 count_at;	/* where the function leaves the count; 0 where it returns it */
 	u64 stack;	/* the stack pointer at entry: tells this call from those within it */
 	u64 time_ns;
@@ -160,6 +161,7 @@ static inline void enter_library(struct pt_regs *ctx, u64 base, u64 count_at, u3
 	call = &calls->calls[at];
 	call->session = ctx->di;
 	call->base = base;
+	call->room = ctx->dx;
 	call->count_at = count_at;
 	call->stack = ctx->sp;
 	call->time_ns = bpf_ktime_get_ns();

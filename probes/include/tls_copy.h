@@ -280,7 +280,10 @@ static inline void copy_plain(struct pt_regs *ctx, struct tls_key *key, struct t
 
 	fill_header(&plain->record.header, RECORD_DATA, 0, name_session(key), &entry->plain);
 	plain->record.header.time_ns = call->time_ns;
-	plain->record.header.flags |= direction == SENT ? FLAG_SENT : 0;
+	if (direction == SENT)
+		plain->record.header.flags |= FLAG_SENT;
+	else if ((u32)length == (u32)call->room)
+		plain->record.header.flags |= FLAG_FILLED;
 	plain->record.endpoints = entry->plain.endpoints;
 	plain->record.tail_length = 0;
 	__builtin_memset(plain->record.tail, 0, TAIL_BYTES);
