@@ -102,7 +102,7 @@ int on_session_new(struct pt_regs *ctx)
  */
 int on_session_clear(struct pt_regs *ctx)
 {
-	on_session_made(ctx->di);
+	on_session_cleared(ctx->di);
 	return 0;
 }
 
@@ -110,6 +110,13 @@ int on_session_clear(struct pt_regs *ctx)
 int on_session_shutdown(struct pt_regs *ctx)
 {
 	on_session_shut(ctx->di);
+	return 0;
+}
+
+/* int SSL_up_ref(SSL *) */
+int on_session_share(struct pt_regs *ctx)
+{
+	on_session_shared(ctx->di);
 	return 0;
 }
 

@@ -1,6 +1,6 @@
 /* A client of OpenSSL that uses one SSL for several connections, one after the other, as libevent's does where it connects
  * again: PORT RUN N. Over each of N connections it asks for /r/RUN/n/0 and /r/RUN/n/1; every other one it ends without a
- * word to its peer. Linked with the library alone: its headers are not needed.
+ * word to its peer. While it waits for an answer another holder frees the SSL, which stays. Linked with the library alone: its headers are not needed.
  */
 #include <arpa/inet.h>
 #include <netinet/in.h>
@@ -23,6 +23,7 @@ int SSL_connect(SSL *);
 int SSL_write(SSL *, const void *, int);
 int SSL_read(SSL *, void *, int);
 int SSL_shutdown(SSL *);
+int SSL_up_ref(SSL *);
 void SSL_free(SSL *);
 
 static void check(int holds, const char *what)
@@ -47,7 +48,9 @@ int main(int count, char **words)
 		check(SSL_set_fd(ssl, number) && SSL_connect(ssl) == 1, "SSL_connect");
 		for (int m = 0; m < 2; m++) {
 			length = snprintf(request, sizeof(request), "GET /r/%s/%d/%d HTTP/1.1\r\nHost: localhost\r\n\r\n", words[2], n, m);
+			SSL_up_ref(ssl);
 			check(SSL_write(ssl, request, length) == length, "SSL_write");
+			SSL_free(ssl);
 			check(SSL_read(ssl, buffer, sizeof(buffer)) > 0, "SSL_read");
 			check(!strncmp(buffer, "HTTP/1.1 200 OK\r\n", 17), "the answer");
 		}

@@ -88,6 +88,7 @@ TLS_PROGRAMS = (
     "on_session_clear",
     "on_session_shutdown",
     "on_session_free",
+    "on_session_share",
     "on_session_init",
     "on_session_init_return",
 )

@@ -44,6 +44,7 @@ HOOKS: Final[Mapping[str, Hook]] = {
     "SSL_new": Hook("", "on_session_new"),
     "SSL_clear": Hook("on_session_clear"),
     "SSL_shutdown": Hook("on_session_shutdown"),
+    "SSL_up_ref": Hook("on_session_share"),
     "SSL_free": Hook("on_session_free"),
     "gnutls_record_recv": Hook("on_library_read", _LEAVE),
     "gnutls_record_recv_early_data": Hook("on_library_read", _LEAVE),
