@@ -5,6 +5,7 @@ from __future__ import annotations
 from otelbpf.tls.encryption import WAIT_NS
 from tests.fake_kernel import FakeKernel, FakeSocket, attributes
 from tests.fake_tls import FakeSession
+from tests.h2_talk import Talk
 from tests.tls.test_encryption import ANSWER, REQUEST, balanced, handshake_over
 
 CONNECT = b"CONNECT site.example:443 HTTP/1.1\r\nHost: site.example:443\r\n\r\n"
@@ -102,4 +103,23 @@ def test_a_process_that_forks() -> None:
         assert attributes(span)["tls.protocol.version"] == "1.3"
     assert attributes(by_child)["http.response.body.size"] == len(b"all there is")
     assert "error.type" not in attributes(by_child)
+    balanced(kernel)
+
+
+def test_a_socket_that_speaks_http2_in_the_clear_carries_nobodys_tls() -> None:
+    """A callback's connection was at work within the call: it goes on being read."""
+    kernel = FakeKernel()
+    talk = Talk(kernel, client=True)
+    number = talk.ask("/clear")
+    session = FakeSession(kernel, pid=talk.socket.pid).bind(talk.socket).write(REQUEST).read(ANSWER)
+    talk.answer(number)
+    session.free()
+    kernel.wait(2 * WAIT_NS)
+
+    by_scheme = {attributes(span)["url.scheme"]: attributes(span) for span in kernel.spans()}
+    assert sorted(by_scheme) == ["http", "https"]
+    assert EVIDENCE not in by_scheme["http"]
+    assert by_scheme["https"][EVIDENCE] == "none"
+    assert talk.socket.key not in kernel.source.muted
+    talk.socket.close()
     balanced(kernel)
