@@ -9,6 +9,7 @@ import pytest
 
 from integration.harness import balance, calls
 from integration.harness.collector import Collector
+from integration.harness.secured import certificate
 
 pytestmark = pytest.mark.usefixtures("alone")
 
@@ -34,6 +35,31 @@ def test_every_call(server: str, client: str, tier: str, folder: Path, run: str)
         played = calls.play(client, serving, plan, folder, at_once=50)
         serving.running.stop()
     calls.assert_equal(played, collector.spans())
+    balance.parse(collector.stderr()).assert_nothing_lost()
+
+
+def test_every_call_inside_tls(tier: str, folder: Path, run: str) -> None:
+    """node with node: the same, and messages of a megabyte, each of which is one call of the library or a few."""
+    plan = calls.plan(run, 104)
+    big = 1_000_000
+    plan += [
+        calls.Call(
+            id=f"big{number}",
+            method=f"/r{run}.Big{number}/Unary",
+            size=big + number,
+            ask=f"size={big - number}",
+            response_size=calls.PREFIX + big - number,
+        )
+        for number in range(6)
+    ]
+    identity = certificate(folder)
+    files = {"CERTIFICATE": str(identity.file), "KEY": str(identity.key)}
+    serving = calls.Server("node", plan, folder, environment=files)
+    with Collector(folder, tls=True, tier=tier, ports=[serving.port]) as collector:
+        played = calls.play("node", serving, plan, folder, at_once=50, environment=files)
+        serving.running.stop()
+    calls.assert_equal(played, collector.spans())
+    assert {span.attributes["otelbpf.tls.evidence"] for span in collector.spans()} == {"record_lengths"}
     balance.parse(collector.stderr()).assert_nothing_lost()
 
 

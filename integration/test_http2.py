@@ -6,6 +6,7 @@ import socket
 import subprocess
 from collections import Counter
 from pathlib import Path
+from typing import Self
 
 import pytest
 from h2.config import H2Configuration
@@ -98,7 +99,7 @@ class Talk2:
         self._h2 = H2Connection(H2Configuration(client_side=True))
         self._h2.initiate_connection()
 
-    def __enter__(self) -> Talk2:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

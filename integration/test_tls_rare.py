@@ -6,8 +6,11 @@ from __future__ import annotations
 
 import contextlib
 import secrets
+import socket
+import ssl
 import subprocess
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -16,7 +19,7 @@ from integration.harness import balance, expect, servers, truth
 from integration.harness.clients import ask
 from integration.harness.collector import Collector
 from integration.harness.plan import Request, base_url
-from integration.harness.processes import Running, free_port, python, wait_for
+from integration.harness.processes import Running, accepts, free_port, python, wait_for
 from integration.harness.programs import c_program, tool
 from integration.harness.secured import certificate, over_tls, start_in_turn, start_secured
 from integration.harness.spans import SeenSpan
@@ -284,6 +287,65 @@ def test_calls_that_are_left_by_a_jump(tier: str, folder: Path, run: str) -> Non
         for number in range(7)
         for kind in ("CLIENT", "SERVER")
     ]
+
+
+def test_a_session_that_is_used_again(tier: str, folder: Path, run: str) -> None:
+    """SSL_clear() and another socket: each connection has its own requests, whether that before was ended or left."""
+    server = start_secured("nginx", folder)
+    program = c_program("clearing.c", "libssl.so.3", "libcrypto.so.3")
+    with Collector(folder, tls=True, tier=tier, ports=[server.port]) as collector, server:
+        subprocess.run([program, str(server.port), run, "5"], check=True)
+    spans = told(collector)
+    assert summary(spans) == [
+        (f"/r/{run}/{connection}/{number}", kind, "https", 200, 3, "nested_call")
+        for connection in range(5)
+        for number in range(2)
+        for kind in ("CLIENT", "SERVER")
+    ]
+    ends = {(span.kind, span.path.split("/")[3]): span.attributes["network.peer.port"] for span in spans}
+    assert len({port for (kind, _), port in ends.items() if kind == "SERVER"}) == 5
+    clients = {span.span_id: span.path for span in spans if span.kind == "CLIENT"}
+    assert {span.path: clients[span.parent_id] for span in spans if span.kind == "SERVER"} == {
+        path: path for path in clients.values()
+    }
+
+
+def test_threads_that_hand_work_to_each_other(tier: str, folder: Path, run: str) -> None:
+    """One receives, another decrypts, another sends, and all messages have one length: no span tells a wrong peer, and
+    those of which it is not known say so."""
+    identity, port = certificate(folder), free_port()
+    pooled: list[str | Path] = [python(), "-m", "integration.programs.server_pooled", str(port)]
+    serving = [*pooled, identity.file, identity.key, "3"]
+    count, connections = 40, 8
+    context = ssl.create_default_context(cafile=identity.file)
+
+    def ask(number: int) -> int:
+        """Its own port is part of every path."""
+        with socket.create_connection(("127.0.0.1", port), 10) as plain:
+            own = int(plain.getsockname()[1])
+            with context.wrap_socket(plain, server_hostname="localhost") as end:
+                for turn in range(count):
+                    end.sendall(b"GET /r/%s/%05d/%02d HTTP/1.1\r\nHost: h\r\n\r\n" % (run.encode(), own, turn))
+                    left = 139
+                    while left:
+                        left -= len(end.recv(left))
+        return own
+
+    with (
+        Collector(folder, tls=True, tier=tier, ports=[]) as collector,
+        Running(serving, folder=folder, name="pooled") as server,
+    ):
+        wait_for("the server", lambda: accepts(port))
+        with ThreadPoolExecutor(connections) as pool:
+            ports = sorted(pool.map(ask, range(connections)))
+        server.stop()
+    spans = [span for span in collector.spans() if span.kind == "SERVER" and f"/{run}/" in span.path]
+    assert sorted(span.path for span in spans) == [
+        f"/r/{run}/{own:05d}/{turn:02d}" for own in ports for turn in range(count)
+    ]
+    for span in spans:
+        told = span.attributes.get("network.peer.port")
+        assert told == (None if span.attributes["otelbpf.tls.evidence"] == "none" else int(span.path.split("/")[3]))
 
 
 def test_threads_that_come_and_go(tier: str, folder: Path, run: str) -> None:

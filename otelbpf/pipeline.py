@@ -223,11 +223,13 @@ class Pipeline:
         if bound:
             carrier = self._tracker.get(event.carrier)
             session = carrier.attachment if carrier is not None else None
-            if isinstance(session, Session) and session.phase is Phase.SPEAKING:
+            phase = session.phase if isinstance(session, Dialogue) else None
+            if phase is Phase.SPEAKING:
                 return  # a socket that speaks in the clear carries nobody's TLS
-            if isinstance(session, Session) and session.phase is Phase.LISTENING:
+            tunnelled = phase is Phase.OVER and carrier is not None and carrier.tls is None
+            if isinstance(session, Session) and phase is Phase.LISTENING:
                 session.encrypted()
-            self._tls.bind(connection, event, carrier)
+            self._tls.bind(connection, event, carrier, tunnelled=tunnelled)
             return
         self._deliver(connection, connection.finish(event.sent, event.received, event.time_ns))
         connection.sent.end = event.sent

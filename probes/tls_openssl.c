@@ -55,10 +55,10 @@ int on_early_status(struct pt_regs *ctx)
 /* SSL_EARLY_DATA_REJECTED is 1. Whoever sends early data has to ask, for it has to be sent again. */
 int on_early_status_return(struct pt_regs *ctx)
 {
-	struct tls_call call = {};
+	struct tls_stack *calls = leave_library(ctx);
 
-	if (leave_library(ctx, &call) && (s32)ctx->ax == 1)
-		on_early_data_refused(call.session);
+	if (calls && (s32)ctx->ax == 1)
+		on_early_data_refused(calls->over.session);
 	return 0;
 }
 
@@ -67,20 +67,26 @@ int on_early_status_return(struct pt_regs *ctx)
  */
 int on_library_return(struct pt_regs *ctx)
 {
-	struct tls_call call = {};
+	struct tls_stack *calls = leave_library(ctx);
 	s64 result = (s32)ctx->ax;
 	u64 count = 0;
 
-	if (!leave_library(ctx, &call))
+	if (!calls)
 		return 0;
-	if (call.count_at) {
-		if (result == 1 && copy_from_user(&count, sizeof(count), (void *)call.count_at))
+	if (calls->over.count_at) {
+		if (result == 1 && copy_from_user(&count, sizeof(count), (void *)calls->over.count_at))
 			count = 0;
 		result = count;
-	} else if (call.reason) {
+	} else if (calls->over.reason) {
 		result = ctx->ax;
 	}
-	tell_library_call(&call, result);
+	tell_library_call(ctx, calls, result);
+	return 0;
+}
+
+int on_plain_frames(struct pt_regs *ctx)
+{
+	tell_plain_frames(ctx);
 	return 0;
 }
 
@@ -91,10 +97,26 @@ int on_session_new(struct pt_regs *ctx)
 	return 0;
 }
 
+/* int SSL_clear(SSL *): what is left of it is a session that has not begun. SSL_new() comes by here, and so does every
+ * handshake, before its first byte.
+ */
+int on_session_clear(struct pt_regs *ctx)
+{
+	on_session_cleared(ctx->di);
+	return 0;
+}
+
 /* int SSL_shutdown(SSL *), int gnutls_bye(gnutls_session_t, how) */
 int on_session_shutdown(struct pt_regs *ctx)
 {
 	on_session_shut(ctx->di);
+	return 0;
+}
+
+/* int SSL_up_ref(SSL *) */
+int on_session_share(struct pt_regs *ctx)
+{
+	on_session_shared(ctx->di);
 	return 0;
 }
 

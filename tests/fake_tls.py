@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 import trustme
 
 from otelbpf.events import encode
-from otelbpf.events.wire import Flag, TlsEvent
+from otelbpf.events.wire import Flag, TlsEvent, Unseen
 from tests.fake_kernel import FakeKernel, FakeSocket
 
 _numbers = itertools.count(1)
@@ -45,10 +45,21 @@ class FakeSession:
         self.sent += len(data)
         return self
 
-    def read(self, data: bytes) -> FakeSession:
-        """The application gets `data` from it."""
-        self._data(data, self.received, Flag(0))
-        self.received += len(data)
+    def write_in_parts(self, *parts: tuple[bytes, int]) -> FakeSession:
+        """One call, told in parts: of each so many bytes are copied."""
+        for number, (data, captured) in enumerate(parts):
+            how = Flag.CONTINUED if number else Flag(0)
+            how |= Flag.UNFINISHED if number < len(parts) - 1 else Flag(0)
+            self._data(data, self.sent, Flag.SENT | how, captured=captured)
+            self.sent += len(data)
+        return self
+
+    def read(self, data: bytes, *, room: int = 0) -> FakeSession:
+        """The application gets `data` from it, in calls that have `room` for so much each."""
+        for begin in range(0, len(data), room or len(data)):
+            part = data[begin : begin + (room or len(data))]
+            self._data(part, self.received, Flag.FILLED if len(part) == room else Flag(0))
+            self.received += len(part)
         return self
 
     def shut(self) -> FakeSession:
@@ -66,15 +77,17 @@ class FakeSession:
         """It needs the session no more."""
         return self._tell(TlsEvent.ENDED)
 
-    def _data(self, data: bytes, offset: int, direction: Flag) -> None:
+    def _data(self, data: bytes, offset: int, direction: Flag, *, captured: int | None = None) -> None:
+        cut = captured is not None and captured < len(data)
         self._kernel.put(
             encode.encode_data(
                 key=self.key,
                 time_ns=self._kernel.tick(),
                 endpoints=self.endpoints,
                 offset=offset,
-                data=data,
-                flags=self.flags | direction,
+                data=data[:captured],
+                length=len(data),
+                flags=int(self.flags | direction) | (Unseen.BUDGET << 8 if cut else 0),
                 pid=self.pid,
                 tid=self.pid,
             )

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import subprocess
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from integration.harness.processes import Running, free_port, greets, python, wait_for
+from integration.harness.processes import Running, accepts, free_port, greets, python, wait_for
 from integration.harness.programs import SOURCES, go_module, grpc_jars, java_classes, node_modules, tool
 from integration.harness.spans import SeenSpan
 
@@ -126,7 +126,10 @@ def write(calls: list[Call], path: Path) -> Path:
 class Server:
     """A gRPC server at work."""
 
-    def __init__(self, kind: str, calls: list[Call], folder: Path) -> None:
+    def __init__(
+        self, kind: str, calls: list[Call], folder: Path, *, environment: Mapping[str, str] | None = None
+    ) -> None:
+        """`environment` may name files for TLS, to the programs that know them: node's."""
         self.kind = kind
         self.port = free_port()
         path = write(calls, folder / "server.plan")
@@ -134,17 +137,29 @@ class Server:
             PROGRAMS[kind]("server", str(self.port), *([path] if kind == "node" else [])),
             folder=folder,
             name=f"grpc-server-{kind}",
-            environment={"OTEL_SERVICE_NAME": f"server-{kind}"},
+            environment={"OTEL_SERVICE_NAME": f"server-{kind}", **(environment or {})},
         )
 
         def ready() -> bool:
             assert self.running.alive(), self.running.output()
-            return all(greets(address, self.port) for address in ("127.0.0.1", "::1"))
+            return (
+                accepts(self.port)
+                if environment
+                else all(greets(address, self.port) for address in ("127.0.0.1", "::1"))
+            )
 
         wait_for(f"the {kind} server", ready, within_seconds=30, otherwise=self.running.output)
 
 
-def play(kind: str, server: Server, calls: list[Call], folder: Path, *, at_once: int) -> Played:
+def play(
+    kind: str,
+    server: Server,
+    calls: list[Call],
+    folder: Path,
+    *,
+    at_once: int,
+    environment: Mapping[str, str] | None = None,
+) -> Played:
     """Let a client of this kind carry the plan out; every status must be the one expected."""
     log = folder / f"{kind}.log"
     path = write(calls, folder / f"{kind}.plan")
@@ -152,7 +167,7 @@ def play(kind: str, server: Server, calls: list[Call], folder: Path, *, at_once:
         PROGRAMS[kind]("client", path, log, str(at_once), f"127.0.0.1:{server.port}"),
         folder=folder,
         name=f"grpc-client-{kind}",
-        environment={"OTEL_SERVICE_NAME": f"client-{kind}"},
+        environment={"OTEL_SERVICE_NAME": f"client-{kind}", **(environment or {})},
         stdin=subprocess.PIPE,
     )
 

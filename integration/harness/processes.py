@@ -164,6 +164,15 @@ class Running:
             return self.process.wait()
 
 
+def accepts(port: int) -> bool:
+    """Whether anybody listens there."""
+    try:
+        socket.create_connection(("127.0.0.1", port), 5).close()
+    except OSError:
+        return False
+    return True
+
+
 def answers(address: str, port: int) -> bool:
     """Whether an HTTP server answers a GET of /ready there."""
     try:

@@ -1,9 +1,10 @@
 // The workload's gRPC programs on @grpc/grpc-js, as grpc_workload.py describes them; its server serves the methods of a
-// plan. MODULES names the folder of the package. Usage: grpc.mjs server PORT PLAN | grpc.mjs client PLAN LOG N TARGET
+// plan. MODULES names the folder of the package, CERTIFICATE and KEY the files for TLS. Usage: grpc.mjs server PORT PLAN | grpc.mjs client PLAN LOG N TARGET
 import { createRequire } from "node:module";
 import { readFileSync, renameSync, writeFileSync } from "node:fs";
 
 const grpc = createRequire(`${process.env.MODULES}/`)("@grpc/grpc-js");
+const { CERTIFICATE, KEY } = process.env;
 const same = (message) => message;
 const read = (file) => readFileSync(file, "utf8").trim().split("\n").map((line) => JSON.parse(line));
 const names = Object.fromEntries(Object.entries(grpc.status).map(([name, code]) => [code, name]));
@@ -56,8 +57,10 @@ function serve(port, plan) {
     const [handler, type] = handlers[kindOf(method)] ?? [];
     if (handler) server.register(method, handler, same, same, type);
   }
-  const insecure = grpc.ServerCredentials.createInsecure();
-  for (const host of ["127.0.0.1", "[::1]"]) server.bindAsync(`${host}:${port}`, insecure, () => {});
+  const credentials = CERTIFICATE
+    ? grpc.ServerCredentials.createSsl(null, [{ private_key: readFileSync(KEY), cert_chain: readFileSync(CERTIFICATE) }])
+    : grpc.ServerCredentials.createInsecure();
+  for (const host of ["127.0.0.1", "[::1]"]) server.bindAsync(`${host}:${port}`, credentials, () => {});
 }
 
 function call(client, { id, method, requests, size, ask, timeout_ms: timeout, cancel_ms: cancel }) {
@@ -92,7 +95,8 @@ function call(client, { id, method, requests, size, ask, timeout_ms: timeout, ca
 }
 
 async function ask(plan, log, atOnce, target) {
-  const client = new grpc.Client(target, grpc.credentials.createInsecure());
+  const { createSsl, createInsecure } = grpc.credentials;
+  const client = new grpc.Client(target, CERTIFICATE ? createSsl(readFileSync(CERTIFICATE)) : createInsecure());
   const calls = read(plan).values();
   const lines = [];
   const worker = async () => {

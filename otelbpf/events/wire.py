@@ -49,6 +49,8 @@ class Flag(enum.IntFlag):
     SENT = 8
     CONTINUED = 16
     PLAIN = 32
+    UNFINISHED = 64
+    FILLED = 128
 
 
 class Unseen(enum.IntEnum):

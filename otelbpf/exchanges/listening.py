@@ -12,7 +12,7 @@ from typing import Final
 
 from otelbpf.connections.piece import Piece
 from otelbpf.exchanges.pairing import Pairing
-from otelbpf.exchanges.signs import from_frames_on, is_preface
+from otelbpf.exchanges.signs import asking_side, from_frames_on, is_preface
 from otelbpf.protocols import detect
 from otelbpf.protocols.http2_seek import begins_with_frames
 
@@ -45,15 +45,24 @@ class Heard(enum.Enum):
 class Finding:
     """What a listener makes of a piece, together with those that waited for it."""
 
-    __slots__ = ("head_lost", "heard", "pieces")
+    __slots__ = ("asked_by_sender", "head_lost", "heard", "pieces")
 
-    def __init__(self, heard: Heard, pieces: tuple[Piece, ...] = (), *, head_lost: bool = False) -> None:
+    def __init__(
+        self,
+        heard: Heard,
+        pieces: tuple[Piece, ...] = (),
+        *,
+        head_lost: bool = False,
+        asked_by_sender: bool | None = None,
+    ) -> None:
         self.heard: Final = heard
         self.pieces: Final = pieces
         """What the protocol that was found begins with, in the order it was seen. Of a REQUEST or a PREFACE one piece,
         which begins before the one just heard where that completes it."""
         self.head_lost: Final = head_lost
         """What had begun like a request goes on in a gap."""
+        self.asked_by_sender: Final = asked_by_sender
+        """FRAMES of a connection of which nobody knew who is the client: whether this end is."""
 
 
 NOTHING: Final = Finding(Heard.NOTHING)
@@ -152,10 +161,11 @@ class Listener:
             return self.hear(piece)
         self.suspects += (piece,)
         pieces = from_frames_on(self.suspects)
-        if not pieces:
+        asks = asking_side(pieces) if self._pairing.guesses else None
+        if not pieces or (asks is None and self._pairing.guesses):
             if len(self.suspects) < MAX_SUSPECTS:
                 return NOTHING
             self.suspects = ()
             return self._turn_away(not self._pairing.serving)
         self.suspects = ()
-        return Finding(Heard.FRAMES, tuple(pieces))
+        return Finding(Heard.FRAMES, tuple(pieces), asked_by_sender=asks)

@@ -20,10 +20,14 @@ from collections.abc import Sequence
 from typing import Final
 
 from otelbpf.connections.stream import Stream
+from otelbpf.events.wire import Flag
 from otelbpf.exchanges.exchange import UNSET, Exchange
 from otelbpf.protocols.base import Incomplete, Message, Side
 from otelbpf.telemetry.ledger import Ledger, Lost
 
+_JOINED: Final = int(Flag.JOINED)
+_CLIENT_END: Final = int(Flag.CLIENT)
+_SERVER_END: Final = int(Flag.SERVER)
 _CLIENT: Final = Side.CLIENT
 
 TURNS: Final = 4
@@ -57,6 +61,7 @@ class Pairing:
         "_owing",
         "_turns",
         "_unasked",
+        "guesses",
         "hidden",
         "in_step",
         "max_open",
@@ -66,7 +71,8 @@ class Pairing:
         "verdict",
     )
 
-    def __init__(self, *, ledger: Ledger, max_open: int, in_step: bool, serving: bool) -> None:
+    def __init__(self, *, ledger: Ledger, max_open: int, flags: int) -> None:
+        """`flags`: the connection's (events.wire.Flag)."""
         self._ledger = ledger
         self.max_open = max_open
         self._doubtful = False
@@ -78,13 +84,15 @@ class Pairing:
         self._unasked: Message | None = None  # a response that answers nobody
         # A list: it hardly ever has two, and an empty deque takes 760 bytes of every connection.
         self.open: list[Exchange] = []
-        self.in_step = in_step
+        self.in_step = not flags & _JOINED
         self.hidden = False
         """A request may have been in what was not copied, or not kept: answers are looked at as if out of step."""
         self.pipelines = False
         """A response began while a later request was open too."""
-        self.serving = serving
+        self.serving = not flags & _CLIENT_END
         """This end receives the requests."""
+        self.guesses = not flags & (_CLIENT_END | _SERVER_END)
+        """That is not known."""
         self.verdict: Verdict | None = None
 
     def pair(self, messages: Sequence[Message], client: Stream, server: Stream) -> list[Exchange]:

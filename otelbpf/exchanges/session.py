@@ -19,7 +19,6 @@ from typing import Final
 from otelbpf.connections.connection import Connection
 from otelbpf.connections.piece import Piece
 from otelbpf.connections.stream import Stream
-from otelbpf.events.wire import Flag
 from otelbpf.exchanges.base import Dialogue, Phase
 from otelbpf.exchanges.exchange import UNSET, Exchange
 from otelbpf.exchanges.listening import NOTHING, Heard, Listener
@@ -32,8 +31,6 @@ from otelbpf.telemetry.ledger import Ledger, Lost
 
 MAX_EARLY: Final = 16
 """Pieces of the server's side that may wait for the request they answer."""
-
-_CLIENT: Final = int(Flag.CLIENT)
 
 # In the way of every message: Python 3.11 takes ten times as long for a member of an enum as for a name.
 _SPEAKING: Final = Phase.SPEAKING
@@ -64,12 +61,7 @@ class Session(Dialogue):
         self._ledger = ledger
         self._head_limit = head_limit
         self._wanted = wanted
-        self._pairing = Pairing(
-            ledger=ledger,
-            max_open=max_open,
-            in_step=not connection.joined,
-            serving=not connection.flags & _CLIENT,
-        )
+        self._pairing = Pairing(ledger=ledger, max_open=max_open, flags=connection.flags)
         self._listener = Listener(self._pairing, head_limit=head_limit)
         self._parser: Http1 | None = None
         self._early: tuple[Piece, ...] = ()
@@ -154,7 +146,7 @@ class Session(Dialogue):
         whole = self._stream(serving).ended
         # The response was complete while its request was still being sent: how the connection ends is not its matter.
         answered = next((exchange for exchange in pairing.open if exchange.response_last_ns != UNSET), None)
-        closing = [*self.end(serving), *self.end(not serving)]
+        closing = [*self.end(serving), *self.end(not serving), *pairing.settle()]
         if (pairing.hidden or not pairing.in_step) and pairing.open and pairing.open[0].response is None:
             # Out of step, or adrift, the answer may have been among what was passed over.
             self._pairing.lose(Lost.JOINED_MIDWAY)
@@ -229,7 +221,7 @@ class Session(Dialogue):
                 # A source knows it by itself where one call has it all.
                 return self._change([first, *self._early], told=first.offset == piece.offset)
             case Heard.FRAMES:
-                return self._change(found.pieces, fresh=False)
+                return self._change(found.pieces, fresh=False, asks=found.asked_by_sender)
             case Heard.TLS:
                 return self.encrypted(piece)
             case Heard.UNKNOWN:
@@ -259,6 +251,7 @@ class Session(Dialogue):
         pieces: Sequence[Piece],
         *,
         fresh: bool = True,
+        asks: bool | None = None,
         told: bool = False,
         upgraded: Exchange | None = None,
         answer_end: int = -1,
@@ -267,7 +260,9 @@ class Session(Dialogue):
         goes on with it."""
         pairing = self._pairing
         if upgraded is None and fresh:
-            pairing.serving = not pieces[0].sent
+            asks = pieces[0].sent
+        if asks is not None:
+            pairing.serving = not asks
         client, server = (
             next((piece.offset for piece in pieces if piece.sent is sent), self._stream(sent).position)
             for sent in (not pairing.serving, pairing.serving)

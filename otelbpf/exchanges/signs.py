@@ -7,11 +7,17 @@ from typing import Final
 
 from otelbpf.connections.piece import Piece
 from otelbpf.exchanges.exchange import Exchange
-from otelbpf.protocols.base import Message, StreamMessage
+from otelbpf.protocols import http2_frames as h2
+from otelbpf.protocols.base import Message, ProtocolError, StreamMessage
+from otelbpf.protocols.hpack_decode import Decoder
+from otelbpf.protocols.http2 import HEAD_LIMIT
 from otelbpf.protocols.http2_frames import PREFACE
+from otelbpf.protocols.http2_head import OWN
 from otelbpf.protocols.http2_seek import begins_with_frames
 from otelbpf.values import as_dict
 
+_WHOLE: Final = h2.AROUND_BLOCK & ~h2.WITH_PRIORITY
+_PRIORITY: Final = 5
 _SHORTEST: Final = len(b"PRI * HTTP/2")
 
 
@@ -27,6 +33,35 @@ def from_frames_on(pieces: Sequence[Piece]) -> list[Piece]:
         for sent in (False, True)
     ]
     return [piece for at, piece in enumerate(pieces) if at >= first[piece.sent]] if min(first) >= 0 else []
+
+
+def asking_side(pieces: Sequence[Piece]) -> bool | None:
+    """Who asks, in pieces of a conversation met midway: whether what was sent, or what was received, has requests. None
+    where no header block says whether it is one: by its pseudo-header fields, those that need no table."""
+    for piece in pieces:
+        if not begins_with_frames(piece.data):
+            continue
+        data, at = piece.data, 0
+        while len(data) - at >= h2.HEADER_SIZE:
+            length, kind, flags, _ = h2.read_header(data, at)
+            at += h2.HEADER_SIZE
+            if kind == h2.HEADERS and flags & _WHOLE == h2.END_HEADERS and at + length <= len(data):
+                said = _says(data[at + (_PRIORITY if flags & h2.WITH_PRIORITY else 0) : at + length])
+                if said is not None:
+                    return piece.sent is said
+            at += length
+    return None
+
+
+def _says(block: bytes) -> bool | None:
+    """Whether it is a request's; None where that is not to be seen."""
+    try:
+        head = Decoder(OWN, limit=HEAD_LIMIT, complete=False).decode_cut(block)
+    except ProtocolError:
+        return None
+    if head.status:
+        return False
+    return True if head.method or head.target or ":scheme" in head.headers else None
 
 
 def is_h2c(response: Message) -> bool:

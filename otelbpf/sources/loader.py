@@ -71,6 +71,8 @@ _PAGES = ("on_send_page", "tcp_sendpage")
 """Until 6.4."""
 _TELLING = ("on_call", "on_frames")
 """In the order of enum teller."""
+_WALKING = "on_plain_frames"
+"""It is called by that which runs where a library returns."""
 TLS_PROGRAMS = (
     "on_library_read",
     "on_library_write",
@@ -79,11 +81,14 @@ TLS_PROGRAMS = (
     "on_library_write_ex2",
     "on_library_sendfile",
     "on_library_return",
+    _WALKING,
     "on_early_status",
     "on_early_status_return",
     "on_session_new",
+    "on_session_clear",
     "on_session_shutdown",
     "on_session_free",
+    "on_session_share",
     "on_session_init",
     "on_session_init_return",
 )
@@ -186,6 +191,9 @@ def load(order: Order) -> tuple[Loaded, list[int]]:
         hooked = [_load_program(module, name, bcc.BPF.RAW_TRACEPOINT) for name, _ in hooks]
         programs, refused = _load_tls(bcc, module) if order.tls else ({}, "")
         programs[LOOK] = _load_program(module, LOOK, bcc.BPF.RAW_TRACEPOINT)
+    if programs.get(_WALKING):
+        tables["tls_telling"] = _map_descriptor(bcc, module, "tls_telling")
+        maps.update(tables["tls_telling"], bytes(4), programs.pop(_WALKING).to_bytes(4, "little"))
     for number, teller in enumerate(telling):
         maps.update(tables["telling"], number.to_bytes(4, "little"), teller.result().to_bytes(4, "little"))
     # Data first and state last would miss births; state first sees no bytes of sockets it cannot place.

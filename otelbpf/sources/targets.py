@@ -42,7 +42,9 @@ HOOKS: Final[Mapping[str, Hook]] = {
     "SSL_get_early_data_status": Hook("on_early_status", "on_early_status_return"),
     "SSL_sendfile": Hook("on_library_sendfile", _LEAVE),
     "SSL_new": Hook("", "on_session_new"),
+    "SSL_clear": Hook("on_session_clear"),
     "SSL_shutdown": Hook("on_session_shutdown"),
+    "SSL_up_ref": Hook("on_session_share"),
     "SSL_free": Hook("on_session_free"),
     "gnutls_record_recv": Hook("on_library_read", _LEAVE),
     "gnutls_record_recv_early_data": Hook("on_library_read", _LEAVE),
@@ -74,7 +76,7 @@ USUAL: Final = (
     "/usr/local/bin/node",
 )
 """Attached whether a process has them mapped or not: then nothing of a program that starts later is missed."""
-_BIRTHS: Final = ("SSL_new", "gnutls_init")
+_BIRTHS: Final = ("SSL_new", "SSL_clear", "gnutls_init")
 """Hooked last: of a session that was seen to begin nothing may be missed."""
 _MAX_FILES: Final = 16384
 _MAX_ATTACHED: Final = 1024

@@ -2,7 +2,8 @@
 
 Such a program hands n bytes to its library and then sends, on the same thread, a record whose length is n and what the
 cipher adds; or receives a record and then gets n bytes from the library. A match counts only where no other plain text
-and no other socket of that thread would match as well. Contradictions take everything back.
+and no other socket would match as well: of that thread, nor of the process's others, because where threads hand work to
+each other (.NET's Kestrel does) one may send what another one encrypted. Contradictions take everything back.
 
 Of a record that is sent, all plain text it could be made of is known, so one match will do where the cipher is known,
 and with it the very length. Of records that are received some may not have been copied, and the cipher of a connection
@@ -23,6 +24,8 @@ NEEDED: Final = 2
 _MAX_THREADS: Final = 4096
 _MAX_OPEN: Final = 32
 """Connections of a thread of which something awaits its match."""
+_MAX_RIVALS: Final = 1024
+"""Sessions of a process whose socket is not known and whose plain text is remembered."""
 _FULL: Final = 16_384
 """Longer plain text goes in several records; one of this length says nothing, for all are."""
 _OVERHEADS: Final = (17, 24, 16)
@@ -47,47 +50,69 @@ class _Thread:
 
     def __init__(self) -> None:
         self.written: OrderedDict[bytes, tuple[Connection, list[int]]] = OrderedDict()
-        """Plain text given to the library since it last sent: by session, the lengths of its records."""
+        """Plain text given to the library that was not found among what was sent: by session, the lengths of its
+        records."""
         self.received: OrderedDict[bytes, tuple[Connection, list[int], tuple[int, ...]]] = OrderedDict()
         """Records received of which the plain text has not come yet: by socket, lengths and what may be added."""
+
+
+class _Process:
+    __slots__ = ("threads", "written")
+
+    def __init__(self) -> None:
+        self.threads: dict[int, _Thread] = {}
+        self.written: OrderedDict[bytes, tuple[Connection, list[int]]] = OrderedDict()
+        """The same of all threads together, in the order it was written, whether it was found since or not."""
 
 
 class Carriers:
     """Counts matches between plain text and sockets that have not found each other."""
 
     def __init__(self) -> None:
-        self._threads: OrderedDict[int, _Thread] = OrderedDict()
+        self._threads: OrderedDict[tuple[int, int], _Thread] = OrderedDict()
+        self._processes: dict[int, _Process] = {}
         self._matches: dict[bytes, tuple[Connection, int]] = {}
         """By session: the socket, and what its matches weigh."""
 
-    def wrote(self, tid: int, plain: Connection, length: int) -> None:
+    def wrote(self, pid: int, tid: int, plain: Connection, length: int) -> None:
         """Plain text was given to the library."""
-        _, lengths = _remember(self._thread(tid).written, plain.key, (plain, []))
-        if len(lengths) < _MAX_OPEN:
-            whole, rest = divmod(length, _FULL)
-            lengths += [_FULL] * min(whole, _MAX_OPEN) + ([rest] if rest else [])
+        whole, rest = divmod(length, _FULL)
+        more = [_FULL] * min(whole, _MAX_OPEN) + ([rest] if rest else [])
+        thread = self._thread(pid, tid)
+        _, by_thread = _remember(thread.written, plain.key, (plain, []), _MAX_OPEN)
+        _, by_all = _remember(self._processes[pid].written, plain.key, (plain, []), _MAX_RIVALS)
+        by_thread += more
+        by_all += more
+        del by_thread[:-_MAX_OPEN], by_all[:-_MAX_OPEN]
 
-    def sent(self, tid: int, carrier: Connection, records: Sequence[int], added: Sequence[int]) -> Connection | None:
+    def sent(
+        self, pid: int, tid: int, carrier: Connection, records: Sequence[int], added: Sequence[int]
+    ) -> Connection | None:
         """A socket sent records; the plain text that is known to be its own by now."""
-        written = self._thread(tid).written
+        written = self._thread(pid, tid).written
         if not written or not records:
             return None
-        found = [plain for plain, lengths in written.values() if _agree(lengths, records, added)]
+        found = [(plain, lengths) for plain, lengths in written.values() if _agree(lengths, records, added)]
         if len(found) != 1:
             return None
-        del written[found[0].key]
-        return self._match(found[0], carrier, NEEDED if len(added) == 1 else 1)
+        plain, lengths = found[0]
+        ends = [[record - more for record in records[-len(lengths) :]] for more in added]
+        for other, others in self._processes[pid].written.values():
+            if other is not plain and any(_lies_in(end, others) for end in ends):
+                return None
+        del written[plain.key]
+        return self._match(plain, carrier, NEEDED if len(added) == 1 else 1)
 
-    def received(self, tid: int, carrier: Connection, records: Sequence[int], added: tuple[int, ...]) -> None:
+    def received(self, pid: int, tid: int, carrier: Connection, records: Sequence[int], added: tuple[int, ...]) -> None:
         """A socket received records."""
         if records and added:
-            _, lengths, _ = _remember(self._thread(tid).received, carrier.key, (carrier, [], added))
+            _, lengths, _ = _remember(self._thread(pid, tid).received, carrier.key, (carrier, [], added), _MAX_OPEN)
             lengths += records[:_MAX_OPEN]
             del lengths[:-_MAX_OPEN]
 
-    def read(self, tid: int, plain: Connection, length: int) -> Connection | None:
+    def read(self, pid: int, tid: int, plain: Connection, length: int) -> Connection | None:
         """Plain text was taken from the library; the socket that is known to carry it by now."""
-        waiting = self._thread(tid).received
+        waiting = self._thread(pid, tid).received
         if not waiting or length >= _FULL:
             return None
         found = [
@@ -99,6 +124,10 @@ class Carriers:
         if len(found) != 1:
             return None
         carrier, record, lengths = found[0]
+        for thread in self._processes[pid].threads.values():
+            for other, others, more in thread.received.values():
+                if other is not carrier and any(length + one in others for one in more):
+                    return None
         lengths.remove(record)
         return carrier if self._match(plain, carrier, 1) is not None else None
 
@@ -109,6 +138,8 @@ class Carriers:
         for thread in self._threads.values():
             thread.written.pop(key, None)
             thread.received.pop(key, None)
+        for process in self._processes.values():
+            process.written.pop(key, None)
 
     def _match(self, plain: Connection, carrier: Connection, weight: int) -> Connection | None:
         known = self._matches.get(plain.key)
@@ -119,19 +150,26 @@ class Carriers:
         self._matches[plain.key] = (carrier, weight)
         return plain if weight >= NEEDED else None
 
-    def _thread(self, tid: int) -> _Thread:
-        thread = self._threads.get(tid)
+    def _thread(self, pid: int, tid: int) -> _Thread:
+        thread = self._threads.get((pid, tid))
         if thread is None:
             if len(self._threads) >= _MAX_THREADS:
-                self._threads.popitem(last=False)
-            thread = self._threads[tid] = _Thread()
+                (old_pid, old_tid), _ = self._threads.popitem(last=False)
+                old = self._processes[old_pid].threads
+                del old[old_tid]
+                if not old:
+                    del self._processes[old_pid]
+            process = self._processes.get(pid)
+            if process is None:
+                process = self._processes[pid] = _Process()
+            thread = self._threads[pid, tid] = process.threads[tid] = _Thread()
         return thread
 
 
-def _remember(table: OrderedDict[bytes, _Value], key: bytes, fresh: _Value) -> _Value:
+def _remember(table: OrderedDict[bytes, _Value], key: bytes, fresh: _Value, most: int) -> _Value:
     known = table.get(key)
     if known is None:
-        if len(table) >= _MAX_OPEN:
+        if len(table) >= most:
             table.popitem(last=False)
         known = table[key] = fresh
     return known
@@ -142,3 +180,9 @@ def _agree(lengths: Sequence[int], records: Sequence[int], added: Sequence[int])
     if not any(length != _FULL for length in lengths[: len(records)]):
         return False
     return any([length + more for length in lengths] == list(records[-len(lengths) :]) for more in added)
+
+
+def _lies_in(part: list[int], lengths: list[int]) -> bool:
+    """Whether it is some of that, in a row: plain text whose records were not told from others' is still among it."""
+    size = len(part)
+    return part[-1] in lengths and any(lengths[at : at + size] == part for at in range(len(lengths) - size + 1))

@@ -17,6 +17,7 @@ from otelbpf.events.types import Tls
 from otelbpf.events.wire import Flag, TlsEvent
 from otelbpf.exchanges.exchange import Exchange
 from otelbpf.protocols import detect
+from otelbpf.protocols.http2_seek import begins_with_frames
 from otelbpf.telemetry.ledger import Ledger, Lost
 from otelbpf.tls.carriers import Carriers, overheads
 from otelbpf.tls.ends import CipherEnd, Evidence, PlainEnd
@@ -30,6 +31,9 @@ MAX_WAITING: Final = 64
 MAX_PIECES: Final = 96
 """Records of ciphertext that are looked at for the plain text they carry."""
 _SENT: Final = int(Flag.SENT)
+_CONTINUED: Final = int(Flag.CONTINUED)
+_UNFINISHED: Final = int(Flag.UNFINISHED)
+_FILLED: Final = int(Flag.FILLED)
 _ROLE: Final = int(Flag.CLIENT | Flag.SERVER)
 _CLIENT: Final = int(Flag.CLIENT)
 _SERVER: Final = int(Flag.SERVER)
@@ -74,9 +78,11 @@ class Encryption:
 
     def begin(self, connection: Connection, event: Data | Tls) -> None:
         """The first that is known of plain text. Where its socket is not known, it tells who is the client."""
-        connection.tls = PlainEnd()
+        connection.tls = PlainEnd(event.pid)
         connection.endpoints = NO_ENDPOINTS  # what the record says is believed when `bind` is asked
         if isinstance(event, Data) and not event.flags & _ROLE:
+            if connection.joined and begins_with_frames(event.data):
+                return  # their header blocks will tell (see exchanges.signs)
             asks = event.data.startswith(_HTTP2_PREFACE) or detect.looks_like_request(event.data) is not _NO
             connection.flags |= _CLIENT if asks == bool(event.flags & _SENT) else _SERVER
 
@@ -95,19 +101,20 @@ class Encryption:
         end = connection.tls
         if isinstance(end, PlainEnd):
             if end.evidence is Evidence.NONE:
-                self._note_plain(connection, event)
+                self._note_plain(connection, end, event)
         elif isinstance(end, CipherEnd) and not connection.muted:
             self._note_cipher(connection, end, event)
 
-    def bind(self, connection: Connection, event: Tls, carrier: Connection | None) -> None:
-        """The source has proved which socket it is; `carrier` where that is known here too."""
+    def bind(self, connection: Connection, event: Tls, carrier: Connection | None, *, tunnelled: bool) -> None:
+        """The source has proved which socket it is; `carrier` where that is known here too. `tunnelled`: it spoke in
+        the clear before."""
         if event.event is not TlsEvent.BOUND:
             return
         connection.endpoints = event.endpoints
         connection.flags = connection.flags & ~_ROLE | event.flags & _ROLE
         if carrier is not None:
             self.encrypt(carrier, sent=False, data=b"")
-        self._join(connection, carrier, Evidence.NESTED_CALL)
+        self._join(connection, carrier, Evidence.NESTED_CALL, tunnelled=tunnelled)
 
     # -- what the pipeline asks ------------------------------------------------------------------------------------
 
@@ -151,21 +158,21 @@ class Encryption:
         if not isinstance(end, CipherEnd):
             return
         self._carriers.forget(carrier)
-        plain, end.plain = end.plain, None
-        if plain is None or not isinstance(plain.tls, PlainEnd):
-            if not end.readable:
-                self._ledger.connections["tls_not_read" if end.spoken.yes else "tls_not_used"] += 1
-                if end.spoken.yes:
-                    self._unread(carrier.sent.pid or carrier.received.pid)
-            return
-        plain.tls.error = error
-        plain.tls.orphaned_ns = now_ns
-        plain.tls.carrier = None
-        if carrier.received.end >= 0:
-            plain.received.end = plain.received.position
-        if carrier.sent.end >= 0:
-            plain.sent.end = plain.sent.position
-        self._orphans[plain.key] = plain
+        plains, end.plains = end.plains, []
+        if not end.readable:
+            self._ledger.connections["tls_not_read" if end.spoken.yes else "tls_not_used"] += 1
+            if end.spoken.yes:
+                self._unread(carrier.sent.pid or carrier.received.pid)
+        for plain in plains:
+            assert isinstance(plain.tls, PlainEnd)
+            plain.tls.error = error
+            plain.tls.orphaned_ns = now_ns
+            plain.tls.carrier = None
+            if carrier.received.end >= 0:
+                plain.received.end = plain.received.position
+            if carrier.sent.end >= 0:
+                plain.sent.end = plain.sent.position
+            self._orphans[plain.key] = plain
 
     def plain_over(self, connection: Connection, *, last: bool = False) -> bool:
         """Plain text has ended; whether exchanges still wait, until `due` tells them. After the `last` call none do."""
@@ -175,10 +182,7 @@ class Encryption:
         if end.evidence is Evidence.NONE:
             self._ledger.connections["tls_unattributed"] += 1
         self._carriers.forget(connection)
-        self._orphans.pop(connection.key, None)
-        carrier, end.carrier = end.carrier, None
-        if carrier is not None and isinstance(carrier.tls, CipherEnd):
-            carrier.tls.plain = None
+        self._leave(connection, end)
         if end.waiting and not last and end.evidence is not Evidence.NONE and not self._is_settled(connection, end):
             # The other end may still prove that it can be read.
             end.over = True
@@ -197,11 +201,23 @@ class Encryption:
 
     # -- within ----------------------------------------------------------------------------------------------------
 
-    def _note_plain(self, connection: Connection, event: Data) -> None:
-        if event.flags & _SENT:
-            self._carriers.wrote(event.tid, connection, event.length)
+    def _note_plain(self, connection: Connection, end: PlainEnd, event: Data) -> None:
+        """What counts is how much a call moved, in however many pieces it is told; of a record that is read in parts,
+        into a buffer that has no room for it, all of them together."""
+        sent = bool(event.flags & _SENT)
+        if not event.flags & _CONTINUED and (sent or not end.filled):
+            end.begun[sent] = event.offset
+        if event.flags & _UNFINISHED:
             return
-        carrier = self._carriers.read(event.tid, connection, event.length)
+        if not sent:
+            end.filled = bool(event.flags & _FILLED)
+            if end.filled:
+                return
+        length = event.offset + event.length - end.begun[sent]
+        if sent:
+            self._carriers.wrote(event.pid, event.tid, connection, length)
+            return
+        carrier = self._carriers.read(event.pid, event.tid, connection, length)
         if carrier is not None:
             self._join(connection, carrier, Evidence.RECORD_LENGTHS)
 
@@ -210,7 +226,7 @@ class Encryption:
         handshake = end.handshake
         if not handshake.over:
             handshake.take(sent, event.data)
-        if end.plain is not None:
+        if end.plains:
             if handshake.over:
                 self._leave_out(connection)
             return
@@ -225,9 +241,9 @@ class Encryption:
         self._listen(connection, end, sent, records)
         added = overheads(handshake.negotiated.version, handshake.negotiated.cipher)
         if not sent:
-            self._carriers.received(event.tid, connection, records, added)
+            self._carriers.received(event.pid, event.tid, connection, records, added)
             return
-        plain = self._carriers.sent(event.tid, connection, records, added)
+        plain = self._carriers.sent(event.pid, event.tid, connection, records, added)
         if plain is not None:
             self._join(plain, connection, Evidence.RECORD_LENGTHS)
 
@@ -235,7 +251,9 @@ class Encryption:
         by_client = sent is bool(connection.flags & _CLIENT)
         end.spoken.take(end.handshake.negotiated.version, by_client, records)
 
-    def _join(self, plain: Connection, carrier: Connection | None, evidence: Evidence) -> None:
+    def _join(
+        self, plain: Connection, carrier: Connection | None, evidence: Evidence, *, tunnelled: bool = False
+    ) -> None:
         end = plain.tls
         if not isinstance(end, PlainEnd):
             return
@@ -246,16 +264,29 @@ class Encryption:
             return
         cipher = carrier.tls
         self._carriers.forget(carrier)
-        end.carrier = carrier
-        end.handshake = cipher.handshake
-        cipher.plain = plain
-        cipher.readable = True
+        if end.carrier is not carrier:
+            self._leave(plain, end)
+            # A process that speaks over two sessions at once has one within the other, whose handshake is not seen.
+            within = any(isinstance(other.tls, PlainEnd) and other.tls.pid == end.pid for other in cipher.plains)
+            end.carrier = carrier
+            end.handshake = None if within else cipher.handshake
+            cipher.plains.append(plain)
+            # Only the first that goes over a socket has its end for its own: offsets of others begin elsewhere.
+            tunnelled |= cipher.readable
+            cipher.readable = True
         plain.endpoints = carrier.endpoints
-        peer = self._bound(plain, carrier)
+        peer = None if tunnelled else self._bound(plain, carrier)
         if peer is not None:
             self._peers[plain.key] = peer
         if cipher.handshake.over:
             self._leave_out(carrier)
+
+    def _leave(self, plain: Connection, end: PlainEnd) -> None:
+        """It does not go over that socket any more, or that one has ended."""
+        self._orphans.pop(plain.key, None)
+        carrier, end.carrier = end.carrier, None
+        if carrier is not None and isinstance(carrier.tls, CipherEnd):
+            carrier.tls.plains.remove(plain)
 
     def leaves_out(self, connection: Connection) -> bool:
         """Addresses were asked for, and that of this plain text is not known."""

@@ -24,14 +24,32 @@ class Evidence(enum.StrEnum):
 class PlainEnd:
     """Plain text, as an application and its TLS library handed it to each other."""
 
-    __slots__ = ("carrier", "error", "evidence", "handshake", "orphaned_ns", "over", "settled", "since_ns", "waiting")
+    __slots__ = (
+        "begun",
+        "carrier",
+        "error",
+        "evidence",
+        "filled",
+        "handshake",
+        "orphaned_ns",
+        "over",
+        "pid",
+        "settled",
+        "since_ns",
+        "waiting",
+    )
 
-    def __init__(self) -> None:
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self.filled = False
+        """The last call that read had no room for more: the next one may go on with the same record."""
+        self.begun = [0, 0]
+        """Stream offsets of the call that is told, received and sent."""
         self.carrier: Connection | None = None
         """The socket, as long as it is open."""
         self.evidence = Evidence.NONE
         self.handshake: Handshake | None = None
-        """That of the socket."""
+        """That of the socket, where it is this session's."""
         self.error = ""
         """What the socket ended with."""
         self.orphaned_ns = 0
@@ -49,12 +67,13 @@ class PlainEnd:
 class CipherEnd:
     """A socket with ciphertext."""
 
-    __slots__ = ("handshake", "pieces", "plain", "readable", "spoken")
+    __slots__ = ("handshake", "pieces", "plains", "readable", "spoken")
 
     def __init__(self) -> None:
         self.handshake = Handshake()
-        self.plain: Connection | None = None
-        """The plain text that is known to go over it, as long as there is any."""
+        self.plains: list[Connection] = []
+        """The plain text that is known to go over it, as long as there is any: of one session, but where a process has
+        forked, and where a session goes over another one (a proxy that is spoken to by https)."""
         self.readable = False
         """Plain text was found to go over it."""
         self.pieces = 0

@@ -30,7 +30,7 @@ static inline void enter_frames(struct call *call, struct work *work, struct soc
 	if (frames->state == FRAMES_OFF)
 		return;
 	if (frames->state != FRAMES_LOST)
-		resume_frames(work, frames);
+		resume_frames(frames, work->begin);
 	if (frames->state == FRAMES_WALKED && call->reason)
 		pass_unseen(frames, call->length);
 	else if (frames->state == FRAMES_WALKED)

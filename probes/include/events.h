@@ -37,6 +37,8 @@ enum record_flag {
 	FLAG_SENT = 1 << 3,	/* data: sent by this socket; otherwise received */
 	FLAG_CONTINUED = 1 << 4,	/* data: a further piece of the same system call as the record before */
 	FLAG_PLAIN = 1 << 5,	/* data: plain text of a TLS session, as the TLS library took or gave it */
+	FLAG_UNFINISHED = 1 << 6,	/* data, plain text: a further piece of the same call follows */
+	FLAG_FILLED = 1 << 7,	/* data, plain text received: as much as there was room for; there may be more of the record */
 };
 
 /* Why bytes of a data record beyond its captured prefix were not copied. */

@@ -175,10 +175,6 @@ static inline void heed(struct socket_entry *entry, struct command *command)
 	entry->marks |= command->marks & (MARK_MUTED | MARK_MORE);
 	if (!(command->marks & MARK_FRAMES))
 		return;
-	if (entry->flags & FLAG_PLAIN) {
-		entry->marks |= MARK_MORE;	/* the plain text of TLS is not walked */
-		return;
-	}
 	await_boundary(entry, RECEIVED, command->boundary[RECEIVED]);
 	await_boundary(entry, SENT, command->boundary[SENT]);
 }

@@ -81,12 +81,12 @@ static inline void pass_unseen(struct frames *frames, u64 count)
 /* Takes the walk up where the last call left it: what went by in between was not seen. Or begins it, with what is in front
  * of the first frame.
  */
-static inline void resume_frames(struct work *work, struct frames *frames)
+static inline void resume_frames(struct frames *frames, u32 begin)
 {
-	s32 distance = frames->at - (u32)work->begin;
+	s32 distance = frames->at - begin;
 
 	if (frames->state == FRAMES_AWAITED && distance >= 0) {
-		frames->at = work->begin;
+		frames->at = begin;
 		frames->left = distance;
 		frames->copy = distance < FRAME_LIMIT ? distance : FRAME_LIMIT;
 		frames->gathered = 0;
@@ -174,6 +174,15 @@ static inline void gather(struct frames *frames, u8 byte)
 	frames->gathered += 1;
 }
 
+/* The header is whole: how much of the payload is to be copied? */
+static inline void judge_frame(struct frames *frames)
+{
+	frames->gathered = 0;
+	frames->copy = frames->left < FRAME_LIMIT ? frames->left : FRAME_LIMIT;
+	if ((frames->type == FRAME_DATA || frames->type > FRAME_CONTINUATION) && frames->left > SMALL_DATA)
+		frames->copy = MESSAGE_PREFIX + (frames->flags & PADDED ? PADDING_LENGTH : 0);
+}
+
 /* Takes what is to be copied of a payload, and the header behind it. One that is cut by the end of a segment or a call is
  * gathered byte by byte.
  */
@@ -207,12 +216,8 @@ static inline void take_frame(struct work *work)
 		gather(frames, next[0]);
 		take(work, 1);
 	}
-	if (frames->gathered < FRAME_HEADER)
-		return;
-	frames->gathered = 0;
-	frames->copy = frames->left < FRAME_LIMIT ? frames->left : FRAME_LIMIT;
-	if ((frames->type == FRAME_DATA || frames->type > FRAME_CONTINUATION) && frames->left > SMALL_DATA)
-		frames->copy = MESSAGE_PREFIX + (frames->flags & PADDED ? PADDING_LENGTH : 0);
+	if (frames->gathered == FRAME_HEADER)
+		judge_frame(frames);
 }
 
 /* Goes on for some steps; 1 when the call is told. */

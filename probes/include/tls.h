@@ -9,8 +9,9 @@
 #include "tls_copy.h"
 
 /* `count` bytes went through the library; none, or less, where the call failed or has to be repeated. */
-static inline void tell_library_call(struct tls_call *call, s64 count)
+static inline void tell_library_call(struct pt_regs *ctx, struct tls_stack *calls, s64 count)
 {
+	struct tls_call *call = &calls->over;
 	u64 id = bpf_get_current_pid_tgid(), begin;
 	struct tls_key key = { .session = call->session, .pid = id >> 32 };
 	struct settings *to = read_settings();
@@ -48,5 +49,5 @@ static inline void tell_library_call(struct tls_call *call, s64 count)
 	}
 	if (direction == RECEIVED)
 		call->time_ns = bpf_ktime_get_ns();
-	copy_plain(&key, entry, call, begin, count, to);
+	copy_plain(ctx, &key, entry, calls, begin, count, to);
 }

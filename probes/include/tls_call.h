@@ -22,6 +22,7 @@
 struct tls_call {
 	u64 session;
 	u64 base;
+	u64 room;	/* bytes there, of a call that reads */
 	u64 count_at;	/* where the function leaves the count; 0 where it returns it */
 	u64 stack;	/* the stack pointer at entry: tells this call from those within it */
 	u64 time_ns;
@@ -31,13 +32,31 @@ struct tls_call {
 	u32 reason;	/* enum unseen: the bytes never were in the application's memory */
 };
 
-/* Those of a thread, the outermost first. */
+/* A call that is told, in parts. */
+struct plain {
+	struct data_record record;
+	u64 base;
+	u64 begin;	/* stream offset of its first byte */
+	u64 length;
+	u64 position;	/* bytes dealt with */
+	u64 told;	/* bytes in records already made */
+	u64 skipped;	/* bytes before `position` that are not to be copied */
+	u64 reason;	/* enum unseen, where that is not because nobody wants them */
+	u64 runs;	/* of the program that walks it */
+};
+
+/* Those of a thread, the outermost first, and the one that is over. Programs of uprobes may be preempted, so what has no
+ * room on their stack lies with the thread.
+ */
 struct tls_stack {
 	u64 depth;
 	struct tls_call calls[TLS_DEPTH];
+	struct tls_call over;
+	struct plain plain;
 };
 
 BPF_TABLE("lru_hash", u64, struct tls_stack, tls_calls, 16384);	/* by thread */
+BPF_TABLE("array", u32, struct tls_stack, tls_no_calls, 1);
 
 /* Forgets calls that ended unseen: the stack has been above theirs since. Returns the innermost one. */
 static inline struct tls_call *innermost(struct tls_stack *calls, u64 stack)
@@ -111,14 +130,18 @@ static inline void enter_library(struct pt_regs *ctx, u64 base, u64 count_at, u3
 {
 	u64 id = bpf_get_current_pid_tgid(), at;
 	struct settings *to = read_settings();
-	struct tls_stack *calls, none = {};
+	struct tls_stack *calls, *none;
 	struct tls_call *call;
+	u32 zero = 0;
 
 	if (!to || id >> 32 == to->own_pid)
 		return;
 	calls = tls_calls.lookup(&id);
 	if (!calls) {
-		tls_calls.update(&id, &none);
+		none = tls_no_calls.lookup(&zero);
+		if (!none)
+			return;
+		tls_calls.update(&id, none);
 		calls = tls_calls.lookup(&id);
 		if (!calls)
 			return;
@@ -138,6 +161,7 @@ static inline void enter_library(struct pt_regs *ctx, u64 base, u64 count_at, u3
 	call = &calls->calls[at];
 	call->session = ctx->di;
 	call->base = base;
+	call->room = ctx->dx;
 	call->count_at = count_at;
 	call->stack = ctx->sp;
 	call->time_ns = bpf_ktime_get_ns();
@@ -148,8 +172,8 @@ static inline void enter_library(struct pt_regs *ctx, u64 base, u64 count_at, u3
 	calls->depth = at + 1;
 }
 
-/* The call that returns, if it is the one that was noted; those within it are passed over. */
-static inline int leave_library(struct pt_regs *ctx, struct tls_call *call)
+/* The call that returns, if it is the one that was noted, is over; those within it are passed over. */
+static inline struct tls_stack *leave_library(struct pt_regs *ctx)
 {
 	u64 id = bpf_get_current_pid_tgid();
 	struct tls_stack *calls = tls_calls.lookup(&id);
@@ -161,7 +185,7 @@ static inline int leave_library(struct pt_regs *ctx, struct tls_call *call)
 	entered = innermost(calls, ctx->sp - 8);
 	if (!entered || entered->stack + 8 != ctx->sp)
 		return 0;
-	*call = *entered;
+	calls->over = *entered;
 	calls->depth -= 1;
-	return 1;
+	return calls;
 }

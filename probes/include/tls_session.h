@@ -17,7 +17,8 @@ struct tls_key {
 struct tls_entry {
 	struct socket_entry plain;	/* the stream, as if a socket carried it */
 	struct socket_key carrier;
-	u64 refused;	/* what was written as early data was, and is told */
+	u32 refused;	/* what was written as early data was, and is told */
+	u32 shared;	/* how often it will be freed before it is */
 };
 
 BPF_TABLE("lru_hash", struct tls_key, struct tls_entry, tls_sessions, MAX_TLS_SESSIONS);
@@ -89,6 +90,19 @@ static inline void on_session_made(u64 session)
 	begin_session(&key, 0, to);
 }
 
+/* It is to be used from the beginning again, by all who hold it. */
+static inline void on_session_cleared(u64 session)
+{
+	struct tls_key key = { .session = session, .pid = bpf_get_current_pid_tgid() >> 32 };
+	struct tls_entry *entry = tls_sessions.lookup(&key);
+	u32 shared = entry ? entry->shared : 0;
+
+	on_session_made(session);
+	entry = tls_sessions.lookup(&key);
+	if (entry)
+		entry->shared = shared;
+}
+
 /* The application learns that the peer refused its early data (RFC 8446 section 2.3): what was written is not part of the
  * stream. Where more than early data was written by then, answers to the rest are still to come: hence FLAG_JOINED.
  */
@@ -97,23 +111,40 @@ static inline void on_early_data_refused(u64 session)
 	struct tls_key key = { .session = session, .pid = bpf_get_current_pid_tgid() >> 32 };
 	struct tls_entry *entry = tls_sessions.lookup(&key);
 	struct settings *to = read_settings();
+	u32 shared;
 
 	/* It may ask again. */
 	if (!to || !entry || entry->refused)
 		return;
+	shared = entry->shared;
 	if (entry->plain.told)
 		tell_session(&key, entry, TLS_REFUSED);
 	begin_session(&key, FLAG_JOINED, to);
 	entry = tls_sessions.lookup(&key);
+	if (!entry)
+		return;
+	entry->refused = 1;
+	entry->shared = shared;
+}
+
+/* Somebody else holds it too, and will free it. */
+static inline void on_session_shared(u64 session)
+{
+	struct tls_key key = { .session = session, .pid = bpf_get_current_pid_tgid() >> 32 };
+	struct tls_entry *entry = tls_sessions.lookup(&key);
+
 	if (entry)
-		entry->refused = 1;
+		entry->shared += 1;
 }
 
 static inline void on_session_freed(u64 session)
 {
 	struct tls_key key = { .session = session, .pid = bpf_get_current_pid_tgid() >> 32 };
+	struct tls_entry *entry = tls_sessions.lookup(&key);
 
-	if (session)
+	if (entry && entry->shared)
+		entry->shared -= 1;
+	else if (entry)
 		end_session(&key);
 }
 

@@ -257,6 +257,18 @@ def test_a_response_without_framing_ends_with_the_connection() -> None:
     balanced(kernel)
 
 
+def test_a_connection_open_before_may_end_within_a_body_without_framing() -> None:
+    """By a reset: nobody said before that no more would come."""
+    kernel = FakeKernel()
+    server = kernel.accept(joined=True).receive(b"GET /a HTTP/1.0\r\n\r\n").send(b"HTTP/1.0 200 OK\r\n\r\nabc")
+    server.close(error=104)
+
+    (span,) = kernel.spans()
+    assert attributes(span)["http.response.body.size"] == 3
+    assert attributes(span)["error.type"] == "ECONNRESET"
+    assert kernel.ledger.requests_balance() == 0
+
+
 def test_a_client_that_stops_reading_a_body_without_framing_is_an_error() -> None:
     """What arrived and was not read is counted as unread."""
     kernel = FakeKernel()

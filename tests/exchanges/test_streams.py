@@ -12,6 +12,7 @@ from otelbpf.exchanges.streams import ASKED
 from otelbpf.telemetry.ledger import Lost, Unseen
 from otelbpf.tracing.span import Kind, Span, Status
 from tests.fake_kernel import BOOT_NS, FakeKernel, attributes
+from tests.fake_tls import FakeSession
 from tests.h2_talk import Talk, play
 
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -546,3 +547,27 @@ def test_what_is_no_http_2_behind_its_preface_is_left_alone() -> None:
     assert kernel.source.muted == [socket.key]
     assert kernel.spans() == []
     balanced(kernel)
+
+
+@pytest.mark.parametrize("client", [True, False])
+@pytest.mark.parametrize("method", ["GET", "PUT"])
+def test_who_asks_shows_where_nobody_knows_it(client: bool, method: str) -> None:
+    """Plain text of TLS met midway, whose socket is not known: the header blocks tell, a request's by its scheme at
+    least, whatever else stands in tables from before."""
+    kernel = FakeKernel()
+    talk = Talk(None, greet=False)
+    talk.greet()
+    told = []
+    for _ in range(3):
+        begin = len(talk.told)
+        talk.answer(talk.ask("/same", method=method), 201, b"y" * 7)
+        told = talk.told[begin:]
+    session = FakeSession(kernel, pid=100, joined=True)
+    for from_client, data in told:
+        (session.write if from_client is client else session.read)(data)
+    session.free()
+    kernel.wait()
+
+    (span,) = kernel.spans()
+    assert span.kind is (Kind.CLIENT if client else Kind.SERVER)
+    assert attributes(span)["http.response.body.size"] == 7

@@ -203,6 +203,53 @@ def test_memory_of_a_connection_that_was_open_before() -> None:
     assert "tls.cipher" not in attributes(spans[0])
 
 
+def test_what_counts_is_the_call_in_however_many_parts_it_is_told() -> None:
+    """The record on the socket is as long as all of them, and not as long as any."""
+    kernel = FakeKernel()
+    socket = kernel.connect(pid=100)
+    ours, theirs = handshake_over(socket, None)
+    session = FakeSession(kernel, pid=100)
+    head = b"POST /a HTTP/1.1\r\nHost: site.example\r\nContent-Length: 9000\r\n\r\n"
+    session.write_in_parts((head + b"x" * 4000, len(head) + 5), (b"x" * 5000, 0))
+    socket.send(ours.encrypt(head + b"x" * 9000))
+    socket.receive(theirs.encrypt(ANSWER))
+    session.read(ANSWER)
+    kernel.wait()
+
+    (span,) = kernel.spans()
+    assert attributes(span)["http.request.body.size"] == 9000
+    assert attributes(span)["otelbpf.tls.evidence"] == "record_lengths"
+    session.free()
+    socket.close()
+    balanced(kernel)
+
+
+@pytest.mark.parametrize("room", [7, 20])
+def test_parts_of_a_record_are_no_record(room: int) -> None:
+    """A session reads with little room what another socket of the thread has received records of, which nobody has read
+    yet; its own socket is found all the same, by the whole."""
+    kernel = FakeKernel()
+    own, other = kernel.accept(pid=100, peer_port=41000), kernel.accept(pid=100, peer_port=41001)
+    client, server = handshake_over(None, own)
+    elsewhere, _ = handshake_over(None, other)
+    session = FakeSession(kernel, pid=100)
+    rest = len(REQUEST) % room
+    for _ in range(8):
+        for length in (room, rest):
+            other.receive(elsewhere.encrypt(b"z" * length))
+    for _ in range(3):
+        out = client.encrypt(REQUEST)
+        own.receive(out)
+        server.receive(out)
+        session.read(server.decrypt(), room=room)
+        session.write(ANSWER)
+    kernel.wait(2 * WAIT_NS)
+
+    spans = [attributes(span) for span in kernel.spans()]
+    assert [span["otelbpf.tls.evidence"] for span in spans] == ["record_lengths"] * 3
+    assert {span["network.peer.port"] for span in spans} == {41000}
+
+
 def test_many_connections_of_one_thread_never_take_each_others_sockets() -> None:
     """All say the same at the same time: whatever is told of a socket is true."""
     kernel = FakeKernel()
