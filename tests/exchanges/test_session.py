@@ -257,6 +257,27 @@ def test_a_response_without_framing_ends_with_the_connection() -> None:
     balanced(kernel)
 
 
+@pytest.mark.parametrize(
+    ("framing", "lost"),
+    [
+        (b"Transfer-Encoding: gzip", {}),
+        (b"Transfer-Encoding: gzip\r\nTransfer-Encoding: deflate", {}),
+        (b"Transfer-Encoding: gzip\r\nContent-Length: 2", {Lost.UNPARSABLE: 1}),
+        (b"Transfer-Encoding: chunked, gzip", {Lost.UNPARSABLE: 1}),
+    ],
+)
+def test_a_response_of_other_transfer_codings_ends_with_the_connection(framing: bytes, lost: dict[Lost, int]) -> None:
+    """RFC 9112 section 6.3, rule 4. Where clients differ in what frames it, it is lost by name."""
+    kernel = FakeKernel()
+    socket = kernel.accept().receive(GET % 1)
+    socket.send(b"HTTP/1.1 200 OK\r\n" + framing + b"\r\n\r\n\x1f\x8b").send(b"body").close()
+
+    found = [attributes(span) for span in kernel.spans()]
+    assert [(span["http.response.body.size"], span.get("error.type")) for span in found] == [(6, None)] * (not lost)
+    assert kernel.ledger.spans_lost == lost
+    balanced(kernel)
+
+
 def test_a_client_that_stops_reading_a_body_without_framing_is_an_error() -> None:
     """What arrived and was not read is counted as unread."""
     kernel = FakeKernel()
