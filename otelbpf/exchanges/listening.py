@@ -87,6 +87,14 @@ class Listener:
 
     def hear(self, piece: Piece) -> Finding:
         """The next piece of either direction, perhaps a gap, which has put the pairing out of step."""
+        if self.last is None and self._pairing.in_step and piece.sent is not self._pairing.serving:
+            begin = detect.behind_preamble(piece.data)
+            if begin and begin == len(piece.data):
+                return NOTHING
+            piece = Piece(piece.sent, piece.offset + begin, piece.data[begin:], piece.gap)
+        return self._hear(piece)
+
+    def _hear(self, piece: Piece) -> Finding:
         sent, data, offset = piece.sent, piece.data, piece.offset
         new_turn = self.last is not sent
         self.last = sent

@@ -16,6 +16,7 @@ from tests.fake_kernel import BOOT_NS, SECOND_NS, STEP_NS, FakeKernel, attribute
 
 GET = b"GET /%d HTTP/1.1\r\nHost: h\r\n\r\n"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX-Id: %d\r\n\r\nok"
+PROXY_2 = b"\r\n\r\n\x00\r\nQUIT\n\x21\x11\x00\x0c\x0a\x00\x00\x01\x0a\x00\x00\x02\x9c\x40\x00\x50"
 POST = b"POST /p HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nhello"
 
 
@@ -355,6 +356,23 @@ def test_after_an_upgrade_the_connection_is_left_alone() -> None:
     assert attributes(span)["http.response.status_code"] == 101
     assert kernel.source.muted == [socket.key]
     assert kernel.ledger.connections["opaque"] == 1
+    balanced(kernel)
+
+
+@pytest.mark.parametrize("preamble", [b"PROXY TCP4 10.0.0.1 10.0.0.2 40000 80\r\n", PROXY_2])
+@pytest.mark.parametrize("together", [True, False])
+def test_what_a_proxy_tells_of_its_client_is_no_part_of_the_first_request(preamble: bytes, together: bool) -> None:
+    """The PROXY protocol, in front of nginx, say."""
+    kernel = FakeKernel()
+    socket = kernel.accept()
+    for data in [preamble + GET % 1] if together else [preamble, GET % 1]:
+        socket.receive(data)
+    end_ns = kernel.now_ns
+    socket.send(OK % 1).receive(GET % 2).send(OK % 2).close()
+
+    spans = kernel.spans()
+    assert paths(spans) == ["/1", "/2"]
+    assert spans[0].start_ns == BOOT_NS + end_ns
     balanced(kernel)
 
 
