@@ -308,10 +308,13 @@ def test_a_head_beyond_the_limit_of_the_parser_says_so() -> None:
         assert [m.begin for m in parser.receive(C, GET)] == [len(head)]
 
 
-def test_a_first_line_beyond_the_limit_ends_the_parser() -> None:
-    """There is nothing to tell."""
-    with pytest.raises(ProtocolError):
-        Http1(head_limit=100).receive(C, b"GET /" + b"x" * 200)
+def test_a_first_line_beyond_the_limit_will_be_refused() -> None:
+    """414, and nothing to tell but that."""
+    parser = Http1(head_limit=100)
+    (request,) = parser.receive(C, b"GET /" + b"x" * 200)
+    assert (request.method, request.incomplete) == ("", Incomplete.MALFORMED)
+    ended, answer = parser.receive(S, b"HTTP/1.1 414 Too Long\r\nContent-Length: 0\r\n\r\n")
+    assert (ended is request, request.end, answer.status) == (True, 205, 414)
 
 
 def test_an_early_request_whose_head_is_then_cut() -> None:
