@@ -1,4 +1,4 @@
-"""Whom the live source introduces before any record tells of them. All else of it needs a kernel: integration/kernel."""
+"""Whom the live source introduces before any record tells of them. All else of it is tested with a kernel."""
 
 from __future__ import annotations
 
