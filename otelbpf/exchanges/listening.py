@@ -184,7 +184,7 @@ class Listener:
         """A turn began with something else. A response is none: its request may have come before the first sight."""
         if sent is self._pairing.serving and not self._pairing.in_step:
             return NOTHING
-        if self._pairing.in_step and not self._strikes and sent is not self._pairing.serving:
+        if self._pairing.in_step and sent is not self._pairing.serving:
             self._stranger = Piece(sent, offset, data[:_KEPT])
         return Finding(Heard.UNKNOWN if self.strike() else Heard.STRANGE)
 

@@ -140,6 +140,20 @@ def test_a_request_by_its_first_line_that_nobody_answers_is_an_error() -> None:
     balanced(kernel)
 
 
+def test_a_refusal_long_after_is_not_that_of_what_a_connection_began_with() -> None:
+    """A request was believed in between."""
+    kernel = FakeKernel()
+    socket = kernel.accept().receive(SPACE % 0)
+    kernel.tick(SILENCE_NS)
+    socket.receive(GET % 1).send(OK)
+    kernel.wait()
+    socket.receive(b"HEAD /a b HTTP/1.1\r\n\r\n").send(NO).close()
+
+    assert [attributes(span)["url.path"] for span in kernel.spans()] == ["/1"]
+    assert kernel.ledger.spans_lost == {Lost.UNPARSABLE: 1}
+    balanced(kernel)
+
+
 def test_behind_a_malformed_request_the_next_one_is_believed_after_a_silence() -> None:
     """A server that keeps the connection: more requests may have been in what was not understood."""
     kernel = FakeKernel()

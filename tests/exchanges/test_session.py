@@ -399,6 +399,17 @@ def test_requests_open_at_the_end_are_lost_by_name() -> None:
     assert ledger.requests_balance() == 0
 
 
+def test_of_too_many_open_requests_all_are_lost_by_name() -> None:
+    """Three may be open; what comes behind the fourth is heard anew."""
+    kernel = FakeKernel(max_open_exchanges=3)
+    socket = kernel.accept().receive(GET % 1 + GET % 2 + GET % 3).send(OK % 1 + OK % 2 + OK % 3)
+    socket.receive(GET % 4).receive(GET % 5).receive(GET % 6).receive(GET % 7)
+
+    assert paths(kernel.spans()) == ["/1", "/2", "/3"]
+    assert kernel.ledger.spans_lost == {Lost.EVICTED: 4}
+    balanced(kernel)
+
+
 def test_a_full_table_evicts_the_quietest_and_says_so() -> None:
     """Two places, three connections."""
     kernel = FakeKernel(max_connections=2)

@@ -190,6 +190,18 @@ def test_an_answer_to_a_request_that_was_not_seen_ends_the_parser() -> None:
         parser.receive(S, OK)
 
 
+def test_what_is_no_request_behind_an_inferred_end_ends_the_parser() -> None:
+    """It may be the rest of that body, and another request may have been in what was not seen."""
+    parser = Http1()
+    parser.receive(C, UPLOAD)
+    parser.lose(C, gap(5000, b"x" + LAST))
+    parser.receive(S, OK)
+    parser.receive(C, GET)
+    parser.receive(S, OK)
+    with pytest.raises(ProtocolError):
+        parser.receive(C, b"GET / HTTP/1.1\r\nHost : h\r\n\r\n")
+
+
 def test_what_waited_to_be_a_first_line_and_is_none_is_body() -> None:
     """Then the call behind it is looked at on its own."""
     parser = Http1()
