@@ -74,6 +74,8 @@ def test_both_ends_on_one_host_are_parent_and_child() -> None:
     assert [(s.trace_id, s.parent_id) for s in servers] == [(c.trace_id, c.span_id) for c in clients]
     assert len({span.trace_id for span in spans}) == 3
     assert [c.parent_id for c in clients] == [b""] * 3
+    # Sampled, it is known whether the parent is remote, and it is (opentelemetry/proto/trace/v1, SpanFlags).
+    assert {(span.kind, span.flags) for span in spans} == {(Kind.SERVER, 0x301), (Kind.CLIENT, 0x101)}
 
 
 def test_as_many_requests_are_joined_as_may_be_open() -> None:
