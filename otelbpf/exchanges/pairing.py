@@ -22,6 +22,7 @@ from typing import Final
 
 from otelbpf.connections.stream import Stream
 from otelbpf.exchanges.exchange import UNSET, Exchange
+from otelbpf.protocols import detect
 from otelbpf.protocols.base import Incomplete, Message, Side
 from otelbpf.telemetry.ledger import Ledger, Lost
 
@@ -60,6 +61,8 @@ class Pairing:
         "_owing",
         "_turns",
         "_unasked",
+        "_wondered_ns",
+        "_wondering",
         "hidden",
         "in_step",
         "max_open",
@@ -79,6 +82,8 @@ class Pairing:
         self._denied = False  # a request was not believed for that
         self._turns = 0  # requests that came when nothing was open
         self._unasked: Message | None = None  # a response that answers nobody
+        self._wondering = False  # a client's turn began with something unknown, at a time, and has no answer yet
+        self._wondered_ns = UNSET
         # A list: it hardly ever has two, and an empty deque takes 760 bytes of every connection.
         self.open: list[Exchange] = []
         self.in_step = in_step
@@ -207,6 +212,8 @@ class Pairing:
         that began before it was met."""
         if not by_server and (self.in_step or self._missed_ns != UNSET or self._turns):
             self.distrust(now_ns)
+            self._wondering = True
+            self._wondered_ns = now_ns
         self.in_step = False
 
     def believes(self, begin_ns: int, server: Stream) -> bool:
@@ -222,9 +229,14 @@ class Pairing:
         silent_ns = begin_ns - max(server.time_at(server.position), self._missed_ns)
         return self._turns >= TURNS or silent_ns >= SILENCE_NS
 
-    def go_on(self, offset: int) -> None:
-        """The server goes on at `offset`. Where that is what it owed, a request had come before its answer: the client
-        does not take turns, or a record is late."""
+    def go_on(self, offset: int, data: bytes) -> None:
+        """The server goes on at `offset` with `data`. Where that is what it owed, a request had come before its answer:
+        the client does not take turns, or a record is late. Where it answers the unknown in something else than HTTP,
+        that was another protocol (SOCKS, say), and no request."""
+        if self._wondering:
+            self._wondering = False
+            if self._missed_ns == self._wondered_ns and detect.looks_like_response(data) is detect.Verdict.NO:
+                self._missed_ns = UNSET
         if offset == self._owing and self._denied:
             self._turns = 0
 

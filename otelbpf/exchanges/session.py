@@ -211,7 +211,7 @@ class Session(Dialogue):
             if not piece.gap.deliberate:
                 self._miss(piece.sent is self._pairing.serving)
         elif piece.sent is self._pairing.serving:
-            self._pairing.go_on(piece.offset)
+            self._pairing.go_on(piece.offset, piece.data)
         found = self._listener.hear(piece)
         if found is NOTHING:
             return []

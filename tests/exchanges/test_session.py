@@ -378,6 +378,26 @@ def test_what_a_proxy_tells_of_its_client_is_no_part_of_the_first_request(preamb
     balanced(kernel)
 
 
+@pytest.mark.parametrize("serving", [True, False])
+def test_what_comes_behind_another_protocol_is_told(serving: bool) -> None:
+    """SOCKS5 (RFC 1928), and the request goes through: its server has answered in something else before."""
+    kernel = FakeKernel()
+    socket = kernel.accept() if serving else kernel.connect()
+    ask, answer = (socket.receive, socket.send) if serving else (socket.send, socket.receive)
+    connect = b"\x05\x01\x00\x01\x7f\x00\x00\x01\x1f\x90"
+    for asked, answered in ((b"\x05\x01\x00", b"\x05\x00"), (connect, connect[:1] + b"\0" + connect[2:])):
+        ask(asked)
+        answer(answered)
+    for number in range(3):
+        ask(GET % number)
+        answer(OK % number)
+    socket.close()
+
+    names = [str(attributes(span).get("url.path" if serving else "url.full")) for span in kernel.spans()]
+    assert [name[-2:] for name in names] == ["/0", "/1", "/2"]
+    balanced(kernel)
+
+
 def test_an_unknown_protocol_is_muted_after_three_turns() -> None:
     """Redis, say: however many calls a turn takes, the third turn that begins with something unknown ends it."""
     kernel = FakeKernel()
