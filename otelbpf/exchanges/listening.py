@@ -8,6 +8,7 @@ with frames. What comes before is not reported, and a connection whose turns beg
 from __future__ import annotations
 
 import enum
+import re
 from typing import Final
 
 from otelbpf.connections.piece import Piece
@@ -19,8 +20,11 @@ from otelbpf.protocols.http2_seek import begins_with_frames
 STRIKES: Final = 3
 """Turns of a conversation that may begin with something unknown before the connection is left alone."""
 MAX_SUSPECTS: Final = 32
-"""Pieces that may wait until both sides of a connection met midway have shown frames."""
+"""Pieces that may wait until both sides of a connection met midway have shown frames, or a server has refused what
+was asked."""
+_KEPT: Final = 16
 
+_REFUSAL: Final = re.compile(rb"HTTP/1\.[01] [45]")
 _TLS_HANDSHAKE: Final = b"\x16\x03"
 
 
@@ -35,6 +39,8 @@ class Heard(enum.Enum):
     """A client of HTTP/2 begins."""
     FRAMES = "frames"
     """Both sides speak HTTP/2, and did so before they were met."""
+    REFUSED = "refused"
+    """A client began with something unknown, and its server, which speaks HTTP/1, refuses it."""
     TLS = "tls"
     STRANGE = "strange"
     """A turn began with something unknown: whoever was in step is so no more."""
@@ -58,7 +64,8 @@ class Finding:
         self.heard: Final = heard
         self.pieces: Final = pieces
         """What the protocol that was found begins with, in the order it was seen. Of a REQUEST or a PREFACE one piece,
-        which begins before the one just heard where that completes it."""
+        which begins before the one just heard where that completes it; of a REFUSED what was asked, as far as it is
+        kept, and the answer."""
         self.head_lost: Final = head_lost
         """What had begun like a request goes on in a gap."""
         self.asked_by_sender: Final = asked_by_sender
@@ -78,7 +85,9 @@ class Listener:
         "_pairing",
         "_prefix",
         "_prefix_direction",
+        "_stranger",
         "_strikes",
+        "_watched",
         "last",
         "suspects",
     )
@@ -91,11 +100,26 @@ class Listener:
         self._prefix = b""
         self._prefix_direction = False
         self._strikes = 0
+        self._stranger: Piece | None = None  # what a client began a new connection with, and is not known
+        self._watched = 0  # pieces since
         self.suspects: tuple[Piece, ...] = ()
         """Frames of one side, or what follows them: their times may still be asked for."""
 
     def hear(self, piece: Piece) -> Finding:
         """The next piece of either direction, perhaps a gap, which has put the pairing out of step."""
+        if self.last is None and self._pairing.in_step and piece.sent is not self._pairing.serving:
+            begin = detect.behind_preamble(piece.data)
+            if begin and begin == len(piece.data):
+                return NOTHING
+            piece = Piece(piece.sent, piece.offset + begin, piece.data[begin:], piece.gap)
+        if self._stranger is not None and (found := self._watch(self._stranger, piece)) is not NOTHING:
+            return found
+        found = self._hear(piece)
+        if found.heard is Heard.REQUEST:
+            self._stranger = None
+        return found
+
+    def _hear(self, piece: Piece) -> Finding:
         sent, data, offset = piece.sent, piece.data, piece.offset
         new_turn = self.last is not sent
         self.last = sent
@@ -129,8 +153,25 @@ class Listener:
             self._prefix, self._prefix_direction = data, sent
             return NOTHING
         if verdict is not detect.Verdict.YES:
-            return NOTHING if detect.looks_like_request(data) is detect.Verdict.YES else self._turn_away(sent)
+            strange = detect.looks_like_request(data) is not detect.Verdict.YES
+            return self._turn_away(sent, offset, data) if strange else NOTHING
         return Finding(Heard.REQUEST, (Piece(sent, offset, data),))
+
+    @property
+    def waits(self) -> bool:
+        """The times of what was heard may still be asked for."""
+        return bool(self.suspects) or self._stranger is not None
+
+    def _watch(self, stranger: Piece, piece: Piece) -> Finding:
+        """Whether a server refuses, with its first bytes, what its client began with."""
+        self._watched += 1
+        if piece.sent is stranger.sent and self._watched < MAX_SUSPECTS and (piece.gap is None or piece.gap.deliberate):
+            return NOTHING
+        self._stranger = None
+        refused = piece.sent is not stranger.sent and _REFUSAL.match(piece.data) is not None
+        if refused and detect.looks_like_response(piece.data) is detect.Verdict.YES:
+            return Finding(Heard.REFUSED, (stranger, piece))
+        return NOTHING
 
     def held(self, sent: bool) -> int:
         """How many of the last bytes of a direction wait to become a first line."""
@@ -148,10 +189,12 @@ class Listener:
             return detect.Verdict.NO
         return verdict
 
-    def _turn_away(self, sent: bool) -> Finding:
+    def _turn_away(self, sent: bool, offset: int = 0, data: bytes = b"") -> Finding:
         """A turn began with something else. A response is none: its request may have come before the first sight."""
         if sent is self._pairing.serving and not self._pairing.in_step:
             return NOTHING
+        if self._pairing.in_step and sent is not self._pairing.serving:
+            self._stranger = Piece(sent, offset, data[:_KEPT])
         return Finding(Heard.UNKNOWN if self.strike() else Heard.STRANGE)
 
     def _suspect(self, piece: Piece) -> Finding:

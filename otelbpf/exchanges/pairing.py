@@ -8,6 +8,7 @@ Where a client's bytes were lost, requests may have been among them, and how man
 only of a client that takes turns: one request, its answer, the next request. So, after such a loss,
 
 - a client that has been seen to pipeline is not listened to any more;
+- one that was not understood is believed only after a long silence of the server;
 - a request is believed only if the server has spoken since, and only of a client that had taken turns before, or
   once the server has been silent for long: whoever owes answers gives them;
 - a pair waits until its turn is over: the next request begins, or no second answer comes.
@@ -22,6 +23,7 @@ from typing import Final
 from otelbpf.connections.stream import Stream
 from otelbpf.events.wire import Flag
 from otelbpf.exchanges.exchange import UNSET, Exchange
+from otelbpf.protocols import detect
 from otelbpf.protocols.base import Incomplete, Message, Side
 from otelbpf.telemetry.ledger import Ledger, Lost
 
@@ -45,6 +47,8 @@ class Verdict(enum.Enum):
     """A response may answer either of two requests."""
     STALE = "stale"
     """A response came that cannot answer the oldest request: it answers one that was not seen, or not yet."""
+    MALFORMED = "malformed"
+    """A request that is none by the rules has its answer: where another one begins is not known."""
     TOO_MANY = "too_many"
     """More requests are open than are kept."""
 
@@ -61,6 +65,8 @@ class Pairing:
         "_owing",
         "_turns",
         "_unasked",
+        "_wondered_ns",
+        "_wondering",
         "guesses",
         "hidden",
         "in_step",
@@ -82,6 +88,8 @@ class Pairing:
         self._denied = False  # a request was not believed for that
         self._turns = 0  # requests that came when nothing was open
         self._unasked: Message | None = None  # a response that answers nobody
+        self._wondering = False  # a client's turn began with something unknown, at a time, and has no answer yet
+        self._wondered_ns = UNSET
         # A list: it hardly ever has two, and an empty deque takes 760 bytes of every connection.
         self.open: list[Exchange] = []
         self.in_step = not flags & _JOINED
@@ -125,6 +133,9 @@ class Pairing:
                         done.append(exchange)
                     else:
                         self._kept = exchange
+                    if exchange.request.incomplete is Incomplete.MALFORMED:
+                        self.verdict = Verdict.MALFORMED
+                        break
         return done
 
     # -- losses ----------------------------------------------------------------------------------------------------
@@ -161,6 +172,20 @@ class Pairing:
             exchange.running.now -= 1
         return taken
 
+    def lose_unknown(self) -> None:
+        """There will be no answer: what does not even begin like a request is not known to have been one."""
+        if self.open and self.open[-1].response is None and not self.open[-1].request.method:
+            self.open.pop().running.now -= 1
+            self._ledger.spans_lost[Lost.UNPARSABLE] += 1
+
+    def in_body(self, by_server: bool) -> bool:
+        """The head of the newest message of a side was seen, its end not."""
+        if not self.open:
+            return False
+        if by_server:
+            return self.open[0].response is not None and self.open[0].response_last_ns == UNSET
+        return self.open[-1].request.end < 0
+
     def count_headless(self, reason: Lost) -> None:
         """It began like a request, and so counts as one."""
         self._ledger.requests_begun += 1
@@ -178,6 +203,27 @@ class Pairing:
         spoken = spoken or by_server or (self._unasked is not None and not self.open)
         self._owing = UNSET if spoken else server.position
 
+    def distrust(self, now_ns: int) -> None:
+        """The client has sent what is not understood: to its server that may be any number of requests."""
+        self._missed_ns = now_ns
+        self._owing = UNSET
+        self._turns = 0
+
+    def misread(self, now_ns: int) -> None:
+        """What the client has sent is not understood, and nothing can be told of it."""
+        if not self.open:
+            self.count_headless(Lost.UNPARSABLE)
+        self.distrust(now_ns)
+
+    def wonder(self, by_server: bool, now_ns: int) -> None:
+        """A turn began with something unknown. Of a client of whom nothing is known yet, it may be the end of something
+        that began before it was met."""
+        if not by_server and (self.in_step or self._missed_ns != UNSET or self._turns):
+            self.distrust(now_ns)
+            self._wondering = True
+            self._wondered_ns = now_ns
+        self.in_step = False
+
     def believes(self, begin_ns: int, server: Stream) -> bool:
         """Whether the next answer is that of the request which begins now, with nothing open."""
         if self.in_step or self._missed_ns == UNSET:
@@ -191,9 +237,14 @@ class Pairing:
         silent_ns = begin_ns - max(server.time_at(server.position), self._missed_ns)
         return self._turns >= TURNS or silent_ns >= SILENCE_NS
 
-    def go_on(self, offset: int) -> None:
-        """The server goes on at `offset`. Where that is what it owed, a request had come before its answer: the client
-        does not take turns, or a record is late."""
+    def go_on(self, offset: int, data: bytes) -> None:
+        """The server goes on at `offset` with `data`. Where that is what it owed, a request had come before its answer:
+        the client does not take turns, or a record is late. Where it answers the unknown in something else than HTTP,
+        that was another protocol (SOCKS, say), and no request."""
+        if self._wondering:
+            self._wondering = False
+            if self._missed_ns == self._wondered_ns and detect.looks_like_response(data) is detect.Verdict.NO:
+                self._missed_ns = UNSET
         if offset == self._owing and self._denied:
             self._turns = 0
 
@@ -265,3 +316,16 @@ class Pairing:
         exchange.response_first_ns = first_ns
         if len(self.open) > 1:
             self.pipelines = True
+
+
+def cut_off(exchanges: Sequence[Exchange], but: Exchange | None, *, error: str, whole: bool, now_ns: int) -> None:
+    """The connection is over, with these exchanges or within them; `but` does not mind how. `whole`: the server had
+    said that it sends no more, and all of that was seen."""
+    for exchange in exchanges:
+        response = exchange.response
+        if exchange is not but and (error or not whole or response is None or response.end < 0):
+            exchange.error = error or "connection_closed"
+        if exchange.request_last_ns == UNSET:
+            exchange.request_last_ns = now_ns
+        if response is not None and exchange.response_last_ns == UNSET:
+            exchange.response_last_ns = now_ns

@@ -22,7 +22,7 @@ from otelbpf.connections.stream import Stream
 from otelbpf.exchanges.base import Dialogue, Phase
 from otelbpf.exchanges.exchange import UNSET, Exchange
 from otelbpf.exchanges.listening import NOTHING, Heard, Listener
-from otelbpf.exchanges.pairing import Pairing, Verdict
+from otelbpf.exchanges.pairing import Pairing, Verdict, cut_off
 from otelbpf.exchanges.signs import is_h2c, upgraded
 from otelbpf.exchanges.streams import Streams
 from otelbpf.protocols.base import Gap, Message, ProtocolError, Side
@@ -34,6 +34,8 @@ MAX_EARLY: Final = 16
 
 # In the way of every message: Python 3.11 takes ten times as long for a member of an enum as for a name.
 _SPEAKING: Final = Phase.SPEAKING
+_ANEW: Final = {Verdict.MALFORMED: Lost.UNPARSABLE, Verdict.STALE: Lost.JOINED_MIDWAY, Verdict.TOO_MANY: Lost.EVICTED}
+"""Verdicts after which it is listened to anew, and as what then is lost that is open."""
 _SIDES: Final = (Side.CLIENT, Side.SERVER)
 """By whether it is the server's."""
 
@@ -150,15 +152,9 @@ class Session(Dialogue):
         if (pairing.hidden or not pairing.in_step) and pairing.open and pairing.open[0].response is None:
             # Out of step, or adrift, the answer may have been among what was passed over.
             self._pairing.lose(Lost.JOINED_MIDWAY)
+        pairing.lose_unknown()
         closing += pairing.take_open()
-        for exchange in closing:
-            response = exchange.response
-            if exchange is not answered and (error or not whole or response is None or response.end < 0):
-                exchange.error = error or "connection_closed"
-            if exchange.request_last_ns == UNSET:
-                exchange.request_last_ns = self._connection.touched_ns
-            if response is not None and exchange.response_last_ns == UNSET:
-                exchange.response_last_ns = self._connection.touched_ns
+        cut_off(closing, answered, error=error, whole=whole, now_ns=self._connection.touched_ns)
         self._parser = None
         self.phase = Phase.OVER
         return done + closing
@@ -197,7 +193,7 @@ class Session(Dialogue):
 
     def _forget_behind(self, piece: Piece) -> None:
         """While nobody speaks, only what waits to become a first line will be asked for its time."""
-        if self.phase is not _SPEAKING and self.heir is None and not self._listener.suspects:
+        if self.phase is not _SPEAKING and self.heir is None and not self._listener.waits:
             size = len(piece.data) if piece.gap is None else piece.gap.size
             self._stream(piece.sent).forget(piece.offset + size - self._listener.held(piece.sent))
 
@@ -207,15 +203,15 @@ class Session(Dialogue):
             if not piece.gap.deliberate:
                 self._miss(piece.sent is self._pairing.serving)
         elif piece.sent is self._pairing.serving:
-            self._pairing.go_on(piece.offset)
+            self._pairing.go_on(piece.offset, piece.data)
         found = self._listener.hear(piece)
         if found is NOTHING:
             return []
         if found.head_lost:
             self._pairing.count_headless(Lost.GAP_IN_HEAD)
         match found.heard:
-            case Heard.REQUEST:
-                return self._begin(found.pieces[0])
+            case Heard.REQUEST | Heard.REFUSED:
+                return self._begin(*found.pieces)
             case Heard.PREFACE:
                 first = found.pieces[0]
                 # A source knows it by itself where one call has it all.
@@ -227,12 +223,18 @@ class Session(Dialogue):
             case Heard.UNKNOWN:
                 return self._over("unknown_protocol")
             case Heard.STRANGE:
-                self._pairing.in_step = False
+                self._pairing.wonder(piece.sent is self._pairing.serving, self._connection.touched_ns)
                 self._early = ()
         return []
 
-    def _begin(self, piece: Piece) -> list[Exchange]:
+    def _begin(self, piece: Piece, refusal: Piece | None = None) -> list[Exchange]:
         pairing, sent = self._pairing, piece.sent
+        if refusal is not None:
+            pairing.in_step = True  # nothing went before
+            begins = self._stream(sent).position, refusal.offset
+            parser = self._parser = Http1(begins, head_limit=self._head_limit, wanted=self._wanted)
+            self.phase = _SPEAKING
+            return self._finish(parser.take_malformed(piece.offset, piece.data)) + self._speak(refusal)
         pairing.serving = not sent
         other = self._stream(not sent)
         if not pairing.believes(self._stream(sent).time_at(piece.offset), other):
@@ -307,7 +309,7 @@ class Session(Dialogue):
         try:
             messages = parser.receive(side, piece.data) if gap is None else parser.lose(side, gap)
         except ProtocolError as error:
-            if gap is not None and begun and not self._in_body(server):
+            if gap is not None and begun and not self._pairing.in_body(server):
                 self._pairing.count_headless(Lost.GAP_IN_HEAD)
             return self._after_error(server, error, gap)
         done = self._finish(messages)
@@ -343,8 +345,8 @@ class Session(Dialogue):
         return self.heir.take_piece(Piece(piece.sent, last.end, rest)) if rest else []
 
     def _stop(self, verdict: Verdict) -> None:
-        if verdict is Verdict.TOO_MANY or verdict is Verdict.STALE:
-            self._listen_anew(Lost.EVICTED if verdict is Verdict.TOO_MANY else Lost.JOINED_MIDWAY)
+        if verdict in _ANEW:
+            self._listen_anew(_ANEW[verdict])
             return
         self._ledger.connections[verdict.value] += 1
         # What was open behind an upgrade never was HTTP.
@@ -358,10 +360,10 @@ class Session(Dialogue):
             return done
         if gap is not None:
             self._miss(server)
-            self._listen_anew(Lost.GAP_IN_BODY if self._in_body(server) else Lost.GAP_IN_HEAD)
+            self._listen_anew(Lost.GAP_IN_BODY if self._pairing.in_body(server) else Lost.GAP_IN_HEAD)
             return done
-        if not server and not self._pairing.open:
-            self._pairing.count_headless(Lost.UNPARSABLE)
+        if not server:
+            self._pairing.misread(self._connection.touched_ns)
         self._listen_anew(Lost.UNPARSABLE)
         if self._listener.strike():
             self._over("unknown_protocol")
@@ -374,6 +376,8 @@ class Session(Dialogue):
 
     def _listen_anew(self, reason: Lost) -> None:
         """Lose what is open; a conversation that pipelines will never be known to be in step again."""
+        if self._parser is not None and self._parser.malformed:
+            self._pairing.distrust(self._connection.touched_ns)
         self._pairing.lose(reason)
         self._ledger.connections["resynced"] += 1
         self._parser = None
@@ -381,15 +385,6 @@ class Session(Dialogue):
         self.phase = Phase.LISTENING
         if self._pairing.pipelines:
             self._over("out_of_step")
-
-    def _in_body(self, server: bool) -> bool:
-        """The head of the newest message of this side was seen, its end not."""
-        waiting = self._pairing.open
-        if not waiting:
-            return False
-        if server:
-            return waiting[0].response is not None and waiting[0].response_last_ns == UNSET
-        return waiting[-1].request.end < 0
 
     def _stream(self, sent: bool) -> Stream:
         return self._connection.sent if sent else self._connection.received

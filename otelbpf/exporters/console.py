@@ -64,6 +64,7 @@ class ConsoleEncoder:
 
 def _columns(span: Span) -> tuple[str, str, str, str, str, str, Status]:
     seconds, nanoseconds = divmod(span.start_ns, 1_000_000_000)
+    name = span.name
     try:
         clock = time.strftime("%H:%M:%S", time.localtime(seconds))
     except (OverflowError, ValueError, OSError):
@@ -77,11 +78,12 @@ def _columns(span: Span) -> tuple[str, str, str, str, str, str, Status]:
             result = str(value)
         elif key in {"url.path", "url.full"}:
             target = f" {value}"
+            name = name.partition(" ")[0]  # the method; the route behind it says nothing more than the target
     return (
         f"{clock}.{nanoseconds // 1_000_000:03}",
         printable(service, longest=40),
         span.kind.name,
-        printable(span.name + target, longest=100),
+        printable(name + target, longest=100),
         printable(result or span.status.name.lower(), longest=40),
         f"{(span.end_ns - span.start_ns) / 1e6:,.2f} ms",
         span.status,

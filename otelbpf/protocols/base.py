@@ -41,6 +41,9 @@ class Incomplete(enum.StrEnum):
     """Bytes that carry the framing (chunk sizes) were not seen; the end was inferred from what followed."""
     CLOSED = "closed"
     """The connection ended within the message."""
+    MALFORMED = "malformed"
+    """A request that is none by the rules, and answered all the same: where it ends is not known, nor what it is where
+    it has no method."""
 
 
 _NO_FIELDS: Final[dict[str, str]] = {}

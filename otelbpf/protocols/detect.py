@@ -46,6 +46,8 @@ def _prefixes(*parts: bytes) -> re.Pattern[bytes]:
     return re.compile(pattern)
 
 
+_PROXY_1: Final = re.compile(rb"PROXY (?:TCP[46]|UNKNOWN)[ 0-9a-fA-F.:]{0,92}\r\n")
+_PROXY_2: Final = b"\r\n\r\n\x00\r\nQUIT\n"
 _VERSION: Final = (b"H", b"T", b"T", b"P", b"/", b"1", rb"\.", b"[0-9]")
 _REQUEST_PREFIX: Final = _prefixes(rb"(?:\r?\n)*+(?:\r\Z)?", _METHOD, b" ", _TARGET, b" ", *_VERSION, rb"\r")
 _RESPONSE_PREFIX: Final = _prefixes(*_VERSION, b" ", b"[1-9]", b"[0-9]", b"[0-9]", rb"(?: " + _REASON + rb")?\r?")
@@ -60,6 +62,15 @@ def has_known_method(data: bytes) -> bool:
     """Whether the request that `data` begins with has a method everybody knows. Where bytes before it were not seen, it
     may begin with the end of something else, and any word makes a method: of these, none is the end of another word."""
     return data.lstrip(b"\r\n").partition(b" ")[0] in KNOWN_METHODS
+
+
+def behind_preamble(data: bytes) -> int:
+    """Where the request may begin of what a client's connection begins with: a proxy may tell of its own client first
+    (https://www.haproxy.org/download/3.2/doc/proxy-protocol.txt, versions 1 and 2)."""
+    if data.startswith(_PROXY_2) and len(data) >= len(_PROXY_2) + 4:
+        return min(len(_PROXY_2) + 4 + int.from_bytes(data[len(_PROXY_2) + 2 : len(_PROXY_2) + 4]), len(data))
+    first = _PROXY_1.match(data)
+    return first.end() if first else 0
 
 
 def begins_tls_record(data: bytes) -> bool:

@@ -9,6 +9,8 @@ Decisions where the road leaves a choice:
   "". If a request has begun whose first line is whole, the response is its answer: the request is announced early.
 - A client that asked whether its body is wanted (Expect: 100-continue) and got a final answer may keep it (RFC 9110
   section 10.1.1): what then begins like a request is the next one.
+- What is no request by the rules where one should begin, or no chunk where the request's body goes on, will be answered
+  (see `http1_malformed`); what the client sends behind it is passed over.
 - A message whose head the close cuts short is announced as far as its lines are whole, if its first line is.
 - A gap within a body of known length, or within one chunk, is counted. Elsewhere it takes the framing: the parser gives
   up if the bytes were lost; if they were left out deliberately, the message is adrift and its end is inferred, unless
@@ -25,9 +27,10 @@ from typing import Final
 from otelbpf.protocols.base import Gap, Incomplete, Message, ProtocolError, Side
 from otelbpf.protocols.http1_body import UntilClose
 from otelbpf.protocols.http1_drift import Drift
-from otelbpf.protocols.http1_flow import Flow
+from otelbpf.protocols.http1_flow import MAX_WAITING, Flow
 from otelbpf.protocols.http1_half import Half
 from otelbpf.protocols.http1_head import WANTED, shared_heads
+from otelbpf.protocols.http1_malformed import read_malformed
 
 # Python 3.11 takes ten times as long for a member of an enum as for a name.
 _SERVER: Final = Side.SERVER
@@ -60,6 +63,11 @@ class Http1(Flow):
         """The end of a request was inferred: the next one may have been in what was not copied."""
         return self._inferred
 
+    @property
+    def malformed(self) -> bool:
+        """The newest request is: others may be in what was passed over behind it."""
+        return self._malformed
+
     def needed_from(self, side: Side) -> int:
         """See `base.Parser`. The time of a message's begin is to be taken when it is announced; after that, only that
         of its last byte will be asked for."""
@@ -82,9 +90,19 @@ class Http1(Flow):
             while at < size:
                 at = half.step(self, half, data, at, out)
         except ProtocolError as error:
-            self._give_up(error, out)
-            raise
+            pending = half.pending
+            begin, known = (half.begin, bytes(pending)) if pending else (half.position + at, data[at:])
+            if not self._take_malformed(half, begin, known, out):
+                self._give_up(error, out)
+                raise
         half.position += size
+        return out
+
+    def take_malformed(self, begin: int, known: bytes) -> list[Message]:
+        """The client has begun with something that is no request, as its first bytes, `known`, show; it began at
+        `begin` and came as far as where this parser was started."""
+        out: list[Message] = []
+        self._take_malformed(self._client, begin, known, out)
         return out
 
     def lose(self, side: Side, gap: Gap) -> list[Message]:
@@ -114,10 +132,38 @@ class Http1(Flow):
         half.after = half.step = Flow._over
         return out
 
+    def _take_malformed(self, half: Half, begin: int, known: bytes, out: list[Message]) -> bool:
+        """See `Flow`."""
+        if half.side is not Side.CLIENT or self._inferred:
+            return False
+        message = half.message
+        if half.step is Flow._head and message is None and len(self._waiting) < MAX_WAITING:
+            message = read_malformed(self._heads, begin, known)
+            if message is None:
+                return False
+            self._ask(message.method)
+            half.announce(message, out)
+        elif half.step is Flow._body and message is not None:
+            message.incomplete = Incomplete.MALFORMED
+        else:
+            return False
+        self._malformed = True
+        half.pending = b""
+        half.body = None
+        half.after = half.step = Flow._beyond
+        if not self._waiting:  # it has been answered
+            self._end(half, begin, -1, out)
+        return True
+
     def _close(self, half: Half, out: list[Message]) -> None:
         body = half.body
         if half.step is Flow._head and half.pending:
-            begun = self._begun(half, out)
+            try:
+                begun = self._begun(half, out)
+            except ProtocolError:
+                if not self._take_malformed(half, half.begin, bytes(half.pending), out):
+                    raise
+                begun = None
             if begun is not None:
                 half.message, _ = begun
         message = half.message
@@ -126,12 +172,12 @@ class Http1(Flow):
         end = half.position
         if half.step is Flow._expected and not self._waiting:  # it was told not to send its body
             end -= len(half.pending)
-        elif half.drift is None and not isinstance(body, UntilClose):
+        elif half.drift is None and not isinstance(body, UntilClose) and half.step is not Flow._beyond:
             message.incomplete = Incomplete.CLOSED
         self._end(half, end, body.size if body is not None else -1, out)
 
     def _lose(self, half: Half, gap: Gap, out: list[Message]) -> None:
-        if half.step is Flow._opaque or not gap.size:
+        if half.step is Flow._opaque or not gap.size or (half.step is Flow._beyond and gap.deliberate):
             return
         if half.step is Flow._hold:
             half.overflow = True

@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 from typing import Final, Protocol
 
-from otelbpf.protocols.base import ProtocolError
-from otelbpf.protocols.http1_head import Heads
+from otelbpf.protocols.base import Message, ProtocolError
+from otelbpf.protocols.http1_head import UNFRAMED, Heads
 from otelbpf.protocols.http1_judge import BLANK_LINE
 
 # RFC 9112 section 7.1 as h11 reads it: the size is bounded, an extension is anything, blanks may trail. What `;` begins
@@ -188,3 +188,16 @@ def _section_end(lines: bytearray, searched: int) -> int:
         return 2
     match = BLANK_LINE.search(lines, searched)
     return match.end() if match else -1
+
+
+def switches(response: Message) -> bool:
+    """After this response the connection speaks another protocol (RFC 9110 sections 15.2.2 and 9.3.6)."""
+    status = response.status
+    return status == 101 or (response.method == "CONNECT" and 200 <= status < 300)
+
+
+def without_body(method: str, status: int, length: int) -> int:
+    """The length of a response's body, which its headers alone do not tell."""
+    if method == "HEAD" or status == 204 or status == 304 or (status == 205 and length == UNFRAMED):
+        return 0
+    return length

@@ -4,6 +4,7 @@
     head ──► hold ──► head          what follows a CONNECT waits for the answer: a tunnel's bytes, or the next request
     head ──► expected ──► body, head   the body may not be wanted, and then not come (Expect: 100-continue)
     head ──► opaque                 after 101, or 2xx to CONNECT: not HTTP any more
+    head ──► malformed              no request by the rules (see http1_malformed)
     head, body ──► adrift ──► head  the bytes that frame the message were deliberately not copied (see http1_drift)
     any ──► over                    closed, or given up
 
@@ -13,14 +14,13 @@ in order.
 
 from __future__ import annotations
 
-import re
 from typing import Final
 
 from otelbpf.protocols.base import Incomplete, Message, ProtocolError, Side
 from otelbpf.protocols.detect import Verdict, looks_like_request
-from otelbpf.protocols.http1_body import Chunked, Sized, UntilClose
+from otelbpf.protocols.http1_body import Chunked, Sized, UntilClose, switches, without_body
 from otelbpf.protocols.http1_drift import Drift
-from otelbpf.protocols.http1_half import Half
+from otelbpf.protocols.http1_half import Half, pass_empty_lines
 from otelbpf.protocols.http1_head import CHUNKED, UNFRAMED, Heads, whole_lines
 from otelbpf.protocols.http1_judge import BLANK_LINE
 
@@ -33,13 +33,12 @@ _MAX_DOUBTFUL: Final = 4096
 # Python 3.11 takes ten times as long for a member of an enum as for a name.
 _CLIENT: Final = Side.CLIENT
 _SERVER: Final = Side.SERVER
-_EMPTY_LINES: Final = re.compile(rb"(?:\r?\n)++")  # possessive: no memory to go back
 
 
 class Flow:
-    """Takes bytes; what is done about bytes that are missing is `Http1`'s."""
+    """Takes bytes; what is done about bytes that are missing or malformed is `Http1`'s."""
 
-    __slots__ = ("_client", "_head_limit", "_heads", "_inferred", "_pipelines", "_server", "_waiting")
+    __slots__ = ("_client", "_head_limit", "_heads", "_inferred", "_malformed", "_pipelines", "_server", "_waiting")
 
     def __init__(self, starts: tuple[int, int], heads: Heads, head_limit: int) -> None:
         self._client = Half(Side.CLIENT, starts[Side.CLIENT], Flow._head)
@@ -48,6 +47,7 @@ class Flow:
         self._head_limit = head_limit
         self._waiting: list[str] = []  # methods of the requests without an answer; an empty deque takes 760 bytes
         self._pipelines = False  # the client has sent a request before the answer to another one began
+        self._malformed = False  # the newest request is
         self._inferred = False  # an end on the client's side was inferred: a request may have been missed
 
     # -- heads -----------------------------------------------------------------------------------------------------
@@ -56,22 +56,11 @@ class Flow:
         """Between messages, or in a head."""
         if not half.pending:
             if data[at] <= 0x20:
-                return self._empty_lines(half, data, at)
+                return pass_empty_lines(half, data, at)
             end = data.find(b"\r\n\r\n", at, at + self._head_limit) + 4
             if end > 3:
                 return self._whole(half, data[at:end], data, at, out)
         return self._gather(half, data, at, out)
-
-    def _empty_lines(self, half: Half, data: bytes, at: int) -> int:
-        """RFC 9112 section 2.2: a server passes over empty lines before a request. Nothing else may begin so."""
-        if half.side is _CLIENT:
-            if match := _EMPTY_LINES.match(data, at):
-                return match.end()
-            if data[at:] == b"\r":
-                half.keep(b"\r")
-                half.begin = half.position + at
-                return len(data)
-        raise ProtocolError(f"a head begins with {data[at : at + 1]!r}")
 
     def _gather(self, half: Half, data: bytes, at: int, out: list[Message]) -> int:
         """A head that comes in pieces, or that does not end in CRLF CRLF."""
@@ -98,9 +87,9 @@ class Flow:
             self._cut_head(half, half.position + len(data), out)
             # Where it goes on beyond what is kept is taken as what follows a cut.
             return half.step(self, half, data, at + self._head_limit - held, out)
-        head = bytes(pending[: match.end()])
+        at = self._whole(half, bytes(pending[: match.end()]), data, at - held, out)
         half.pending = b""
-        return self._whole(half, head, data, at - held, out)
+        return at
 
     def _whole(self, half: Half, head: bytes, data: bytes, at: int, out: list[Message]) -> int:
         """`head` begins at `data[at]`, which is before `data` if it came in pieces."""
@@ -131,14 +120,14 @@ class Flow:
         at += size
         if status < 200 and status != 101:
             return at
-        method = self._asked(out)
+        method = self._asked(status, out)
         end = half.position + at
         message = Message(_SERVER, end - size, end, method, "", status, version, headers)
         if switches(message):
             out.append(message)
             self._switch(message, end, out)
             return at
-        at = self._frame(half, message, _without_body(method, status, length), data, at, out)
+        at = self._frame(half, message, without_body(method, status, length), data, at, out)
         if method == "CONNECT":
             self._refuse_tunnel(out)
         return at
@@ -155,9 +144,7 @@ class Flow:
                 self._settle_answered(out)
             return at + length
         if half.message is None:
-            out.append(message)
-            half.announced = out
-            half.message = message
+            half.announce(message, out)
         if length == CHUNKED:
             half.body = Chunked(self._heads, self._head_limit)
         else:
@@ -174,23 +161,44 @@ class Flow:
                 raise ProtocolError("too many requests without an answer")
         self._waiting.append(method)
 
-    def _asked(self, out: list[Message]) -> str:
-        """The method of the request that the response which begins now answers."""
+    def _asked(self, status: int, out: list[Message]) -> str:
+        """The method of the request that the response which begins now, with this status, answers."""
         if not self._waiting and not self._announce_early(out) and self._inferred:
             raise ProtocolError("a response to a request that was not seen")
-        return self._waiting.pop(0) if self._waiting else ""
+        method = self._waiting.pop(0) if self._waiting else ""
+        if self._malformed and not self._waiting:
+            if not method and status < 400:
+                raise ProtocolError("a server that understood what is no request")
+            if self._client.step is Flow._beyond:
+                self._end(self._client, self._client.position, -1, out)
+        return method
 
     def _announce_early(self, out: list[Message]) -> bool:
-        """A request whose head is not complete is answered: 408, 414, 431."""
+        """A request whose head is not complete is answered: 400, 408, 414, 431."""
         half = self._client
         if half.step is not Flow._head or half.message is not None:
             return False
-        begun = self._begun(half, out)
+        try:
+            begun = self._begun(half, out)
+        except ProtocolError:
+            if self._take_malformed(half, half.begin, bytes(half.pending), out):
+                return True
+            raise
         if begun is None:
-            return False
+            unlike = looks_like_request(bytes(half.pending)) is Verdict.NO
+            return unlike and self._take_malformed(half, half.begin, bytes(half.pending), out)
         half.message, _ = begun
         out.append(half.message)
         return True
+
+    def _take_malformed(self, half: Half, begin: int, known: bytes, out: list[Message]) -> bool:
+        """What begins at `begin`, `known` of it, is no request by the rules, or no body. It will have an answer like
+        any other request. False where too little is certain."""
+        raise NotImplementedError
+
+    def _beyond(self, half: Half, data: bytes, at: int, out: list[Message]) -> int:
+        """Behind a request that is malformed nobody knows where another one begins."""
+        return len(data)
 
     def _begun(self, half: Half, out: list[Message]) -> tuple[Message, int] | None:
         """The message whose head is pending, and its length by its headers, from the lines that are whole; None where
@@ -212,9 +220,9 @@ class Flow:
         status, version, headers, length, _ = self._heads.response(head)
         if status < 200 and status != 101:
             return None
-        method = self._asked(out)
+        method = self._asked(status, out)
         message = Message(_SERVER, half.begin, end, method, "", status, version, headers)
-        return message, _without_body(method, status, length)
+        return message, without_body(method, status, length)
 
     # -- bodies, tunnels -------------------------------------------------------------------------------------------
 
@@ -299,7 +307,7 @@ class Flow:
         client.after = Flow._opaque
         if client.body is None:  # RFC 9110 section 7.8: the request is finished first
             client.pending = b""
-            if client.message is not None and client.drift is None:
+            if client.message is not None and client.drift is None and not client.message.incomplete:
                 client.message.incomplete = Incomplete.CLOSED
             self._end(client, client.position, -1, out)
 
@@ -320,9 +328,7 @@ class Flow:
         message.incomplete = Incomplete.HEAD_BEYOND_LIMIT
         half.pending = b""
         if half.message is None:
-            half.message = message
-            half.announced = out
-            out.append(message)
+            half.announce(message, out)
         if half.side is _SERVER and switches(message):
             half.forget()
             self._switch(message, end, out)
@@ -379,16 +385,3 @@ class Flow:
         half = self._client
         if not self._waiting and half.drift is not None:
             self._settle(half, half.position - len(half.drift.candidate), out)
-
-
-def switches(response: Message) -> bool:
-    """After this response the connection speaks another protocol (RFC 9110 sections 15.2.2 and 9.3.6)."""
-    status = response.status
-    return status == 101 or (response.method == "CONNECT" and 200 <= status < 300)
-
-
-def _without_body(method: str, status: int, length: int) -> int:
-    """The length of a response's body, which its headers alone do not tell."""
-    if method == "HEAD" or status == 204 or status == 304 or (status == 205 and length == UNFRAMED):
-        return 0
-    return length

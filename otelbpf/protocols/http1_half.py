@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
-from otelbpf.protocols.base import Message, Side
+from otelbpf.protocols.base import Message, ProtocolError, Side
 from otelbpf.protocols.http1_body import Body
 from otelbpf.protocols.http1_drift import Drift
 
 Step = Callable[[Any, "Half", bytes, int, list[Message]], int]
 """A method of the conversation, unbound (so that nothing here points back at it): takes bytes of a side from an index
 on, adds messages to the list, returns the index it came to."""
+
+_EMPTY_LINES: Final = re.compile(rb"(?:\r?\n)++")  # possessive: no memory to go back
 
 
 class Half:
@@ -62,9 +65,27 @@ class Half:
         else:
             self.pending = bytearray(data)
 
+    def announce(self, message: Message, out: list[Message]) -> None:
+        """A message has begun."""
+        self.message = message
+        self.announced = out
+        out.append(message)
+
     def forget(self) -> None:
         """There is no message any more."""
         self.message = self.announced = self.body = self.drift = None
 
     def __repr__(self) -> str:
         return f"{self.side.name.lower()}={self.step.__name__.strip('_')}@{self.position}"
+
+
+def pass_empty_lines(half: Half, data: bytes, at: int) -> int:
+    """RFC 9112 section 2.2: a server passes over empty lines before a request. Nothing else may begin so."""
+    if half.side is Side.CLIENT:
+        if match := _EMPTY_LINES.match(data, at):
+            return match.end()
+        if data[at:] == b"\r":
+            half.keep(b"\r")
+            half.begin = half.position + at
+            return len(data)
+    raise ProtocolError(f"a head begins with {data[at : at + 1]!r}")

@@ -236,9 +236,9 @@ def shared_heads(wanted: frozenset[str]) -> Heads:
 
 
 def _length(headers: dict[str, str]) -> int:
-    """RFC 9112 section 6.3: Transfer-Encoding overrides Content-Length."""
+    """RFC 9112 section 6.3: Transfer-Encoding overrides Content-Length, and frames where chunked is the last coding."""
     if "transfer-encoding" in headers:
-        return CHUNKED
+        return CHUNKED if headers["transfer-encoding"].lower() == "chunked" else UNFRAMED
     if "content-length" in headers:
         return int(headers["content-length"])
     return UNFRAMED

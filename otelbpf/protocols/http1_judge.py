@@ -1,11 +1,14 @@
 """h11 as the judge of HTTP/1 heads: what it refuses is no message, what it accepts means what it says.
 
-Three things it refuses are real exchanges that a server answers, so they are put to it in a form it accepts:
+Four things it refuses are real exchanges, so they are put to it in a form it accepts:
 
 - HTTP/1.1 without Host (health checks send it). RFC 9112 section 3.2 makes the server answer 400, and it does: h11
   is asked about the same head as HTTP/1.0, where Host is optional.
 - bytes above 127 in the request target, which curl sends as they were typed and servers accept: h11 is asked with
   another byte in their place.
+- transfer codings before chunked, which is what frames: h11 is asked about chunked alone.
+- a response whose transfer codings have no chunked among them: it ends with the connection (RFC 9112 section 6.3), and
+  h11 is asked without them. Not where a Content-Length stands beside: that should end it, for a part of the clients.
 
 And one thing is refused that h11 accepts: a version other than 1.x, so that the preface of HTTP/2 is no request.
 """
@@ -28,10 +31,16 @@ BLANK_LINE: Final = re.compile(rb"\n\r?\n")
 # line takes quadratic time to refuse one that ends in many blanks and one of these.
 _REFUSED: Final = re.compile(rb"[\x00\x0b\x0c]|\r(?!\n)")
 _VERSION: Final = re.compile(rb"HTTP/1\.[0-9]\r?")
+_FRAMING: Final = (b"content-length", b"transfer-encoding")
 _NOT_ASCII: Final = re.compile(rb"[\x80-\xff]")
 # No possessive group: where it has something to go back on within, Python before 3.11.5 finds nothing.
 _CODINGS: Final = re.compile(
     rb"^(transfer-encoding:[ \t]*+)(?:(?!chunked[ \t]*+,)[0-9a-z-]++[ \t]*+,[ \t]*+)+(?=chunked[ \t]*+\r?$)",
+    re.IGNORECASE | re.MULTILINE,
+)
+_NOT_CHUNKED: Final = re.compile(
+    rb"^transfer-encoding:[ \t]*+((?:(?!chunked\b)[0-9a-z-]++[ \t]*+,[ \t]*+)*(?!chunked\b)[0-9a-z-]++)"
+    rb"[ \t]*+\r?\n(?![ \t])",
     re.IGNORECASE | re.MULTILINE,
 )
 # Lets the answer be anything, 101 included.
@@ -59,10 +68,13 @@ def judge_response(head: bytes) -> tuple[int, bytes, Fields, int]:
     head = _first(head)
     connection = h11.Connection(h11.CLIENT)
     connection.send(_QUESTION)
-    event = _ask(connection, head)
+    codings = [(b"transfer-encoding", value) for value in _NOT_CHUNKED.findall(head)]
+    event = _ask(connection, _NOT_CHUNKED.sub(b"", head) if codings else head)
     if not isinstance(event, h11.Response | h11.InformationalResponse) or not event.http_version.startswith(b"1."):
         raise ProtocolError(f"not a response: {head[:64]!r}")
-    return event.status_code, event.http_version, list(event.headers), len(head)
+    if codings and any(name in _FRAMING for name, _ in event.headers):
+        raise ProtocolError("a response that is framed in two ways")
+    return event.status_code, event.http_version, [*event.headers, *codings], len(head)
 
 
 def judge_trailers(block: bytes) -> None:

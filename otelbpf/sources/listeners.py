@@ -5,22 +5,26 @@ something; and remembered, for a service may end a moment after its first reques
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 _LISTEN = "0A"
 """TCP_LISTEN in the column `st` of proc_net_tcp(5)"""
 
 
-def find_services(proc: Path = Path("/proc"), *, but: int = 0) -> list[int]:
-    """The processes that listen for TCP: of those that share a listening socket (a master and its workers) the oldest,
-    process `but` never. Sockets whose owner may not be read are nobody's; processes that end meanwhile are passed
-    over."""
-    unclaimed = _inodes(proc, listening=True)
+def find_services(
+    proc: Path = Path("/proc"), *, but: int = 0, ports: Collection[int] = (), pids: Collection[int] = ()
+) -> list[int]:
+    """The processes that listen for TCP, at one of `ports` and among `pids` where these are given: of those that share
+    a listening socket (a master and its workers) the oldest, process `but` never. Sockets whose owner may not be read
+    are nobody's; processes that end meanwhile are passed over."""
+    unclaimed = _inodes(proc, listening=True, ports=ports)
     owners = []
     for pid in _pids(proc):  # in ascending order: a socket's oldest holder is its service
         if not unclaimed:
             break
+        if pids and pid not in pids:
+            continue
         held = unclaimed.intersection(_socket_inodes(proc / str(pid) / "fd"))
         if held:
             owners += [pid] if pid != but else []
@@ -34,8 +38,9 @@ def find_speakers(proc: Path = Path("/proc")) -> list[int]:
     return [pid for pid in _pids(proc) if not inodes.isdisjoint(_socket_inodes(proc / str(pid) / "fd"))]
 
 
-def _inodes(proc: Path, *, listening: bool) -> set[str]:
-    """Inode numbers of the sockets, or the `listening` ones, in every network namespace that has a process."""
+def _inodes(proc: Path, *, listening: bool, ports: Collection[int] = ()) -> set[str]:
+    """Inode numbers of the sockets, or the `listening` ones, or those at `ports`, in every network namespace that has
+    a process."""
     inodes: set[str] = set()
     namespaces: set[str] = set()
     for pid in _pids(proc):
@@ -47,18 +52,20 @@ def _inodes(proc: Path, *, listening: bool) -> set[str]:
             continue
         namespaces.add(namespace)
         for name in ("tcp", "tcp6"):
-            inodes.update(_inodes_in(proc / str(pid) / "net" / name, listening=listening))
+            inodes.update(_inodes_in(proc / str(pid) / "net" / name, listening=listening, ports=ports))
     return inodes
 
 
-def _inodes_in(table: Path, *, listening: bool) -> Iterator[str]:
+def _inodes_in(table: Path, *, listening: bool, ports: Collection[int]) -> Iterator[str]:
     try:
         lines = table.read_text().splitlines()
     except OSError:
         return
     for line in lines[1:]:
         fields = line.split()
-        if len(fields) > 9 and (not listening or fields[3] == _LISTEN):
+        if len(fields) <= 9 or (listening and fields[3] != _LISTEN):
+            continue
+        if not ports or int(fields[1].rpartition(":")[2], 16) in ports:
             yield fields[9]
 
 

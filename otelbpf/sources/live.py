@@ -149,8 +149,9 @@ class LiveSource:
         self._poll.register(self._wake, select.EPOLLIN)
         if self._libraries is not None:
             self._libraries.attach(self._attachment.programs, refused=self._attachment.refused)
-        self.services = find_services(but=os.getpid())
-        """Processes that listened for TCP when the probes were attached: one a service."""
+        services = find_services(but=os.getpid(), ports=ports, pids=pids)
+        self.services = services if traced is None else [pid for pid in services if self._is_asked_for(pid)]
+        """Processes that listened for TCP when the probes were attached, of those asked for: one a service."""
         if not keep_privileges:
             drop_privileges(what_to_keep(KEPT, suffices=self.is_readable))
         # Until now the probes saw no settings, and so did nothing.
@@ -330,6 +331,10 @@ class LiveSource:
         suspended_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME) - now_ns
         if identity.executable and identity.started_ns <= since_ns + suspended_ns:
             yield encode_identity(identity)
+
+    def _is_asked_for(self, pid: int) -> bool:
+        identity = self._describe(pid, 0, time.monotonic_ns(), comm="", cgroup=0, forked_from=0)
+        return self._traced is not None and self._traced(identity)
 
     def _command(self, key: bytes, mark: Mark, received_offset: int = 0, sent_offset: int = 0) -> None:
         socket, epoch_ns = struct.unpack("<QQ", key)

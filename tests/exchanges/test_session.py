@@ -16,6 +16,7 @@ from tests.fake_kernel import BOOT_NS, SECOND_NS, STEP_NS, FakeKernel, attribute
 
 GET = b"GET /%d HTTP/1.1\r\nHost: h\r\n\r\n"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX-Id: %d\r\n\r\nok"
+PROXY_2 = b"\r\n\r\n\x00\r\nQUIT\n\x21\x11\x00\x0c\x0a\x00\x00\x01\x0a\x00\x00\x02\x9c\x40\x00\x50"
 POST = b"POST /p HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nhello"
 
 
@@ -73,6 +74,8 @@ def test_both_ends_on_one_host_are_parent_and_child() -> None:
     assert [(s.trace_id, s.parent_id) for s in servers] == [(c.trace_id, c.span_id) for c in clients]
     assert len({span.trace_id for span in spans}) == 3
     assert [c.parent_id for c in clients] == [b""] * 3
+    # Sampled, it is known whether the parent is remote, and it is (opentelemetry/proto/trace/v1, SpanFlags).
+    assert {(span.kind, span.flags) for span in spans} == {(Kind.SERVER, 0x301), (Kind.CLIENT, 0x101)}
 
 
 def test_as_many_requests_are_joined_as_may_be_open() -> None:
@@ -269,6 +272,27 @@ def test_a_connection_open_before_may_end_within_a_body_without_framing() -> Non
     assert kernel.ledger.requests_balance() == 0
 
 
+@pytest.mark.parametrize(
+    ("framing", "lost"),
+    [
+        (b"Transfer-Encoding: gzip", {}),
+        (b"Transfer-Encoding: gzip\r\nTransfer-Encoding: deflate", {}),
+        (b"Transfer-Encoding: gzip\r\nContent-Length: 2", {Lost.UNPARSABLE: 1}),
+        (b"Transfer-Encoding: chunked, gzip", {Lost.UNPARSABLE: 1}),
+    ],
+)
+def test_a_response_of_other_transfer_codings_ends_with_the_connection(framing: bytes, lost: dict[Lost, int]) -> None:
+    """RFC 9112 section 6.3, rule 4. Where clients differ in what frames it, it is lost by name."""
+    kernel = FakeKernel()
+    socket = kernel.accept().receive(GET % 1)
+    socket.send(b"HTTP/1.1 200 OK\r\n" + framing + b"\r\n\r\n\x1f\x8b").send(b"body").close()
+
+    found = [attributes(span) for span in kernel.spans()]
+    assert [(span["http.response.body.size"], span.get("error.type")) for span in found] == [(6, None)] * (not lost)
+    assert kernel.ledger.spans_lost == lost
+    balanced(kernel)
+
+
 def test_a_client_that_stops_reading_a_body_without_framing_is_an_error() -> None:
     """What arrived and was not read is counted as unread."""
     kernel = FakeKernel()
@@ -349,6 +373,43 @@ def test_after_an_upgrade_the_connection_is_left_alone() -> None:
     balanced(kernel)
 
 
+@pytest.mark.parametrize("preamble", [b"PROXY TCP4 10.0.0.1 10.0.0.2 40000 80\r\n", PROXY_2])
+@pytest.mark.parametrize("together", [True, False])
+def test_what_a_proxy_tells_of_its_client_is_no_part_of_the_first_request(preamble: bytes, together: bool) -> None:
+    """The PROXY protocol, in front of nginx, say."""
+    kernel = FakeKernel()
+    socket = kernel.accept()
+    for data in [preamble + GET % 1] if together else [preamble, GET % 1]:
+        socket.receive(data)
+    end_ns = kernel.now_ns
+    socket.send(OK % 1).receive(GET % 2).send(OK % 2).close()
+
+    spans = kernel.spans()
+    assert paths(spans) == ["/1", "/2"]
+    assert spans[0].start_ns == BOOT_NS + end_ns
+    balanced(kernel)
+
+
+@pytest.mark.parametrize("serving", [True, False])
+def test_what_comes_behind_another_protocol_is_told(serving: bool) -> None:
+    """SOCKS5 (RFC 1928), and the request goes through: its server has answered in something else before."""
+    kernel = FakeKernel()
+    socket = kernel.accept() if serving else kernel.connect()
+    ask, answer = (socket.receive, socket.send) if serving else (socket.send, socket.receive)
+    connect = b"\x05\x01\x00\x01\x7f\x00\x00\x01\x1f\x90"
+    for asked, answered in ((b"\x05\x01\x00", b"\x05\x00"), (connect, connect[:1] + b"\0" + connect[2:])):
+        ask(asked)
+        answer(answered)
+    for number in range(3):
+        ask(GET % number)
+        answer(OK % number)
+    socket.close()
+
+    names = [str(attributes(span).get("url.path" if serving else "url.full")) for span in kernel.spans()]
+    assert [name[-2:] for name in names] == ["/0", "/1", "/2"]
+    balanced(kernel)
+
+
 def test_an_unknown_protocol_is_muted_after_three_turns() -> None:
     """Redis, say: however many calls a turn takes, the third turn that begins with something unknown ends it."""
     kernel = FakeKernel()
@@ -370,6 +431,17 @@ def test_requests_open_at_the_end_are_lost_by_name() -> None:
 
     assert ledger.spans_lost == {Lost.SHUTDOWN: 1}
     assert ledger.requests_balance() == 0
+
+
+def test_of_too_many_open_requests_all_are_lost_by_name() -> None:
+    """Three may be open; what comes behind the fourth is heard anew."""
+    kernel = FakeKernel(max_open_exchanges=3)
+    socket = kernel.accept().receive(GET % 1 + GET % 2 + GET % 3).send(OK % 1 + OK % 2 + OK % 3)
+    socket.receive(GET % 4).receive(GET % 5).receive(GET % 6).receive(GET % 7)
+
+    assert paths(kernel.spans()) == ["/1", "/2", "/3"]
+    assert kernel.ledger.spans_lost == {Lost.EVICTED: 4}
+    balanced(kernel)
 
 
 def test_a_full_table_evicts_the_quietest_and_says_so() -> None:

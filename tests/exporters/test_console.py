@@ -28,6 +28,7 @@ def _text(encoder: ConsoleEncoder, spans: list[Span]) -> str:
 
 
 def test_a_line() -> None:
+    """The target stands where the name has the route."""
     failed = replace(
         HTTP,
         kind=Kind.CLIENT,
@@ -39,7 +40,7 @@ def test_a_line() -> None:
     )
 
     assert _text(ConsoleEncoder(terminal=False), [HTTP, failed]) == (
-        "02:13:20.000  shop                 SERVER   GET /orders/{id} /orders/17                 200      1.24 ms\n"
+        "02:13:20.000  shop                 SERVER   GET /orders/17                              200      1.24 ms\n"
         "02:13:20.012  shop                 CLIENT   GET http://x/                            ECONNRESET    988.00 ms\n"
     )
 
@@ -53,7 +54,8 @@ def test_a_terminal_gets_the_same_words_in_colour() -> None:
 
 
 def test_a_terminal_obeys_no_stranger() -> None:
-    span = replace(HTTP, name="GET /\x1b[2J[bold]\r\n", resource=Resource((("service.name", "\x07\udc80"),)))
+    attributes = (("url.path", "/\x1b[2J[bold]\r\n"),)
+    span = replace(HTTP, name="GET /", attributes=attributes, resource=Resource((("service.name", "\x07\udc80"),)))
 
     for terminal in (False, True):
         text = _text(ConsoleEncoder(terminal=terminal), [span])

@@ -179,20 +179,21 @@ def test_the_order_of_the_rule() -> None:
     """Each source of a name, taken away one after the other."""
     identity = {
         "environment": {"OTEL_SERVICE_NAME": "one", "OTEL_RESOURCE_ATTRIBUTES": "service.name=two"},
-        "systemd_unit": "three",
-        "command": ("python3", "four.py"),
+        "workload": {"container.name": "three"},
+        "systemd_unit": "four",
+        "command": ("python3", "five.py"),
         "executable": "/usr/bin/python3.11",
-        "comm": "six",
+        "comm": "seven",
         "container_id": "0123456789abcdef" * 4,
     }
     names = [service_name(Identity(pid=1, **identity))]  # type: ignore[arg-type]
     identity["environment"] = {"OTEL_RESOURCE_ATTRIBUTES": "service.name=two"}
     names.append(service_name(Identity(pid=1, **identity)))  # type: ignore[arg-type]
-    for field in ("environment", "systemd_unit", "command", "executable", "comm"):
+    for field in ("environment", "workload", "systemd_unit", "command", "executable", "comm"):
         del identity[field]
         names.append(service_name(Identity(pid=1, **identity)))  # type: ignore[arg-type]
 
-    assert names == ["one", "two", "three", "four", "python3.11", "six", "unknown_service"]
+    assert names == ["one", "two", "three", "four", "five", "python3.11", "seven", "unknown_service"]
 
 
 @pytest.mark.parametrize(

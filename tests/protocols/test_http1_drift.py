@@ -190,6 +190,18 @@ def test_an_answer_to_a_request_that_was_not_seen_ends_the_parser() -> None:
         parser.receive(S, OK)
 
 
+def test_what_is_no_request_behind_an_inferred_end_ends_the_parser() -> None:
+    """It may be the rest of that body, and another request may have been in what was not seen."""
+    parser = Http1()
+    parser.receive(C, UPLOAD)
+    parser.lose(C, gap(5000, b"x" + LAST))
+    parser.receive(S, OK)
+    parser.receive(C, GET)
+    parser.receive(S, OK)
+    with pytest.raises(ProtocolError):
+        parser.receive(C, b"GET / HTTP/1.1\r\nHost : h\r\n\r\n")
+
+
 def test_what_waited_to_be_a_first_line_and_is_none_is_body() -> None:
     """Then the call behind it is looked at on its own."""
     parser = Http1()
@@ -308,10 +320,13 @@ def test_a_head_beyond_the_limit_of_the_parser_says_so() -> None:
         assert [m.begin for m in parser.receive(C, GET)] == [len(head)]
 
 
-def test_a_first_line_beyond_the_limit_ends_the_parser() -> None:
-    """There is nothing to tell."""
-    with pytest.raises(ProtocolError):
-        Http1(head_limit=100).receive(C, b"GET /" + b"x" * 200)
+def test_a_first_line_beyond_the_limit_will_be_refused() -> None:
+    """414, and nothing to tell but that."""
+    parser = Http1(head_limit=100)
+    (request,) = parser.receive(C, b"GET /" + b"x" * 200)
+    assert (request.method, request.incomplete) == ("", Incomplete.MALFORMED)
+    ended, answer = parser.receive(S, b"HTTP/1.1 414 Too Long\r\nContent-Length: 0\r\n\r\n")
+    assert (ended is request, request.end, answer.status) == (True, 205, 414)
 
 
 def test_an_early_request_whose_head_is_then_cut() -> None:

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from otelbpf.protocols.base import Message, ProtocolError, Side
+from otelbpf.protocols.base import Incomplete, Message, ProtocolError, Side
 from otelbpf.protocols.http1 import Http1
 from tests.protocols.conversations import kept, patient, text
 
@@ -38,7 +38,16 @@ def h11_reads(side: Side, data: bytes, method: str = "GET") -> Reading:
         asked = [("Host", "h"), ("Upgrade", "u")]
         connection.send(h11.Request(method=method, target="h:1" if method == "CONNECT" else "/", headers=asked))
         connection.send(h11.EndOfMessage())
-        return _read(connection, data)
+        # Exception: transfer codings without chunked end a response with the connection (RFC 9112 section 6.3).
+        data, codings, framed = _without_codings(data)
+        if codings and framed:
+            return Reading(refused=True)
+        reading = _read(connection, data)
+        if not codings or reading.headers is None:
+            return reading
+        end = reading.end + sum(map(len, codings)) if reading.end >= 0 else -1
+        values = [line.partition(b":")[2].strip().decode() for line in codings]
+        return reading._replace(end=end, headers={**reading.headers, "transfer-encoding": ", ".join(values)})
     # Exception: empty lines before a request are passed over (RFC 9112 section 2.2).
     begin = re.match(rb"(?:\r?\n)*(?:\r\Z)?", data).end()  # type: ignore[union-attr]
     if begin == len(data):
@@ -96,6 +105,25 @@ def _read(connection: h11.Connection, data: bytes) -> Reading:
         return reading._replace(refused=True)
 
 
+def _without_codings(data: bytes) -> tuple[bytes, list[bytes], bool]:
+    """The bytes without those lines of the first head that name transfer codings, but not chunked; these lines; and
+    whether another line tells of framing."""
+    end = re.search(rb"\n\r?\n", data)
+    if not end:
+        return data, [], False
+    kept_lines: list[bytes] = []
+    codings: list[bytes] = []
+    lines = re.findall(rb"[^\n]*\n", data[: end.end()])
+    for line, following in zip(lines, [*lines[1:], b""], strict=True):
+        name, _, value = line.removesuffix(b"\n").removesuffix(b"\r").partition(b":")
+        words = [word.strip(b" \t").lower() for word in value.split(b",")]
+        tokens = all(re.fullmatch(rb"[0-9a-z-]+", word) and not re.match(rb"chunked\b", word) for word in words)
+        named = name.lower() == b"transfer-encoding" and tokens and following[:1] not in (b" ", b"\t")
+        (codings if named else kept_lines).append(line)
+    framed = any(line.partition(b":")[0].lower().decode("latin-1") in _FRAMING for line in kept_lines)
+    return b"".join(kept_lines) + data[end.end() :], codings, framed
+
+
 def _of_last_coding(data: bytes) -> bytes:
     """Exception: other transfer codings may stand before the chunked one. In the first head only."""
     end = re.search(rb"\n\r?\n", data)
@@ -140,6 +168,10 @@ def parser_reads(side: Side, data: bytes, method: str = "GET") -> Reading:
     if not found:
         return Reading(refused=refused)
     message = found[0]
+    if message.incomplete is Incomplete.MALFORMED:
+        refused = True
+        if message.head_end == message.begin:
+            return Reading(refused=True)
     assert message.method == method or side is Side.CLIENT
     words = (
         (message.method, message.target, message.version) if side is Side.CLIENT else (message.status, message.version)
@@ -233,10 +265,17 @@ def test_requests_mean_what_h11_says(data: bytes) -> None:
 @example(b"HTTP/1.1 205 R\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", "GET")
 @example(b"HTTP/1.1 100 C\r\n\r\nHTTP/1.1 304 N\r\nContent-Length: 5\r\n\r\n", "GET")
 @example(b"HTTP/2.0 200 OK\r\n\r\n", "GET")
+@example(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\nhello", "GET")
+@example(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\nhello", "HEAD")
+@example(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n , chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n", "GET")
+@example(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", "GET")
+@example(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: identity\r\nContent-Length: 5\r\n\r\nhello", "GET")
+@example(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked, gzip\r\n\r\nhello", "GET")
 def test_responses_mean_what_h11_says(data: bytes, method: str) -> None:
     """Status, version, every kept header, where it ends and the size of the body; refusals too."""
     ours, theirs = parser_reads(Side.SERVER, data, method), h11_reads(Side.SERVER, data, method)
-    if theirs.first_line is not None and theirs.end < 0 and not _FRAMING & set(theirs.headers or {}):
+    framing = _FRAMING & set(theirs.headers or {})
+    if theirs.first_line is not None and theirs.end < 0 and not framing:
         # Until the close: h11 has taken what is there.
         assert ours.body_size == -1
     assert ours == theirs
@@ -272,5 +311,5 @@ def test_what_h11_accepts_and_is_not_http1(data: bytes) -> None:
     connection.receive_data(data)
     assert isinstance(connection.next_event(), h11.Request)
 
-    with pytest.raises(ProtocolError):
-        Http1().receive(Side.CLIENT, data)
+    (message,) = Http1().receive(Side.CLIENT, data)
+    assert (message.method, message.incomplete) == ("", Incomplete.MALFORMED)

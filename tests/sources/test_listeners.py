@@ -48,6 +48,20 @@ def test_both_families_and_every_namespace_count_and_only_listeners(tmp_path: Pa
     assert len(find_services(tmp_path)) == 3
 
 
+def test_only_those_asked_for_count(tmp_path: Path) -> None:
+    """By port and by process; a worker that is asked for counts where its master is not."""
+    here = {"tcp": _row(11) + _row(12).replace(":1F90", ":0050")}
+    _process(tmp_path, 100, namespace=1, sockets=(11,), **here)
+    _process(tmp_path, 101, namespace=1, sockets=(12,), **here)
+    _process(tmp_path, 102, namespace=1, sockets=(12,), **here)
+
+    assert find_services(tmp_path) == [100, 101]
+    assert find_services(tmp_path, ports=(8080,)) == [100]
+    assert find_services(tmp_path, ports=(80, 9000)) == [101]
+    assert find_services(tmp_path, pids=(102, 4242)) == [102]
+    assert find_services(tmp_path, ports=(8080,), pids=(102,)) == []
+
+
 def test_what_cannot_be_read_is_passed_over(tmp_path: Path) -> None:
     _process(tmp_path, 100, namespace=1, sockets=(11,), tcp="torn line\n" + _row(11) + _row(12))
     (tmp_path / "101").mkdir()

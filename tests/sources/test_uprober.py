@@ -88,3 +88,37 @@ def test_everything_goes_with_the_last_order() -> None:
     assert os.read(read, 1) == b""  # nobody holds the other end
     os.close(read)
     theirs.close()
+
+
+def test_everything_goes_where_nobody_waits_for_the_answer() -> None:
+    """The collector is killed while its order is carried out: what it was to get is attached by then."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    read, write = os.pipe()
+    begun, gone = threading.Event(), threading.Event()
+
+    class Slow(FakeUprobes):
+        def attach(self, program: int, file: int, offset: int, *, at_return: bool) -> int:
+            if offset:
+                begun.set()
+                assert gone.wait(10)
+            return os.dup(write)
+
+    def serve() -> None:
+        with pytest.raises(BrokenPipeError):  # main ends with that
+            uprober.serve(theirs, Slow())
+
+    helper = threading.Thread(target=serve)
+    helper.start()
+    client = uprober.Uprober.__new__(uprober.Uprober)
+    client.__dict__["_channel"] = ours
+    client.attach(read, read, 0, at_return=False)
+    socket.send_fds(ours, [uprober._ORDER.pack(1, False)], [read, read])
+    assert begun.wait(10)
+    os.close(write)
+    client.close()
+    gone.set()
+    helper.join()
+
+    assert os.read(read, 1) == b""
+    os.close(read)
+    theirs.close()

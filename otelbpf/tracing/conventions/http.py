@@ -14,7 +14,7 @@ from typing import Final
 
 from otelbpf.connections.address import Endpoints
 from otelbpf.exchanges.exchange import Exchange
-from otelbpf.protocols.base import Message, StreamMessage
+from otelbpf.protocols.base import Incomplete, Message, StreamMessage
 from otelbpf.tracing.conventions.origin import (
     asks_tunnel,
     authority_of,
@@ -211,13 +211,16 @@ class Conversation:
             found.append(("http.request.method", method if known else OTHER_METHOD))
             if not known:
                 found.append(("http.request.method_original", method))
+        elif request.incomplete is Incomplete.MALFORMED:
+            found.append(("http.request.method", OTHER_METHOD))
         scheme, host, port = authority_of(request, "https" if self._secured else "http")
         found += ends_of(exchange, self.endpoints, scheme)
         if exchange.serving:
             scheme = forwarded_scheme(headers) or scheme
         if scheme:
             found.append(("url.scheme", scheme))
-        found.append(("network.protocol.version", request.version))
+        if request.version:
+            found.append(("network.protocol.version", request.version))
         found += self._secured
         if not host and self.endpoints.is_known and not is_unknown(request, ":authority"):
             host, port = self.endpoints.remote_address, self.endpoints.remote_port
