@@ -116,7 +116,7 @@ def test_a_socket_that_speaks_http2_in_the_clear_carries_nobodys_tls() -> None:
     session.free()
     kernel.wait(2 * WAIT_NS)
 
-    by_scheme = {attributes(span)["url.scheme"]: attributes(span) for span in kernel.spans()}
+    by_scheme = {str(attributes(span)["url.scheme"]): attributes(span) for span in kernel.spans()}
     assert sorted(by_scheme) == ["http", "https"]
     assert EVIDENCE not in by_scheme["http"]
     assert by_scheme["https"][EVIDENCE] == "none"
