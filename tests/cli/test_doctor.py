@@ -8,13 +8,16 @@ import pytest
 from click.testing import CliRunner
 
 from otelbpf.cli.doctor import doctor
-from otelbpf.sources import features
+from otelbpf.sources import features, unreadable
 from otelbpf.sources.features import Feature, Tier
+from otelbpf.sources.unreadable import Unreadable
 
 FEATURES = [
     Feature("ring buffer", True, "one was made", "nothing can be traced", "", True),
     Feature("tracefs", False, "not mounted", "no kprobe tier", "mount it", False),
 ]
+
+UNREADABLE = [Unreadable("/usr/bin/caddy", "Go crypto/tls", (41, 43))]
 
 
 def ask(monkeypatch: pytest.MonkeyPatch, tracepoint: bool, *arguments: str) -> tuple[int, str]:
@@ -25,6 +28,7 @@ def ask(monkeypatch: pytest.MonkeyPatch, tracepoint: bool, *arguments: str) -> t
     ]
     monkeypatch.setattr(features, "features", lambda: FEATURES)
     monkeypatch.setattr(features, "tiers", lambda: found)
+    monkeypatch.setattr(unreadable, "find_unreadable", lambda *, but: UNREADABLE)
     result = CliRunner().invoke(doctor, arguments, standalone_mode=False)
     assert result.exception is None
     return result.return_value, result.output
@@ -39,6 +43,7 @@ def test_a_host_that_can_be_traced(monkeypatch: pytest.MonkeyPatch) -> None:
         "no tracefs not mounted; costs: no kprobe tier; mount it",
         "no kprobe tier this kernel has no kprobes",
         "yes tracepoint tier tried",
+        "TLS of /usr/bin/caddy (pid 41, 43) cannot be read: Go crypto/tls. Plain text is told.",
         "This host can be traced, by the tracepoint tier.",
     ]
 
@@ -59,7 +64,7 @@ def test_a_line_a_feature_where_nobody_looks_at_a_terminal(monkeypatch: pytest.M
 
     _, output = ask(monkeypatch, True)
 
-    assert len(output.splitlines()) == 4
+    assert len(output.splitlines()) == 5
     assert [line for line in output.splitlines() if line != line.rstrip()] == []
 
 
@@ -78,3 +83,4 @@ def test_as_json(monkeypatch: pytest.MonkeyPatch) -> None:
         "remedy": "mount it",
         "needed": False,
     }
+    assert answer["unreadable_tls"] == [{"executable": "/usr/bin/caddy", "library": "Go crypto/tls", "pids": [41, 43]}]
