@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import re
@@ -39,6 +40,16 @@ def is_there(kind: str, number: int) -> bool:
     return bool(descriptor >= 0)
 
 
+def holders(one: tuple[str, int]) -> list[str]:
+    """The processes that hold it still."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if one in held([int(process.name)]):
+                found.append(process.joinpath("cmdline").read_text().replace("\0", " "))
+    return found
+
+
 def test_a_killed_collector_leaves_nothing(tier: str, folder: Path, run: str) -> None:
     """Nothing of it is pinned, so programs, maps and links go with the last descriptor: its own, and its helper's."""
     server = servers.start("go", folder)
@@ -47,7 +58,12 @@ def test_a_killed_collector_leaves_nothing(tier: str, folder: Path, run: str) ->
     assert {kind for kind, _ in left} >= {"prog_id", "map_id"}
     assert all(is_there(*one) for one in left)
     os.kill(killed.running.pid, signal.SIGKILL)
-    wait_for("everything to go", lambda: not any(is_there(*one) for one in left), within_seconds=30)
+    wait_for(
+        "everything to go",
+        lambda: not any(is_there(*one) for one in left),
+        within_seconds=30,
+        otherwise=lambda: [(*one, holders(one)) for one in sorted(left) if is_there(*one)],
+    )
 
     with Collector(folder, tier=tier, ports=[server.port]) as collector, server:
         asked = ask("go", app_plan(run, base_url("v4", server.port), 23, agent="go"), folder)

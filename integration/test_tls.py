@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import subprocess
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from integration.harness.keep_alive import KeepAlive
 from integration.harness.plan import Request, app_plan, base_url
 from integration.harness.programs import tool
 from integration.harness.secured import certificate, over_tls, start_secured
+from integration.harness.unread import assert_named
 
 pytestmark = pytest.mark.usefixtures("alone")
 
@@ -179,17 +179,6 @@ def test_a_server_that_starts_later(tier: str, folder: Path, run: str) -> None:
 def connections(asked: Asked) -> int:
     """How many a client had, as the server that it asked knew them."""
     return len({expect.hops(answer.peer)[0][1:] for answer in asked.answers.values()})
-
-
-def assert_named(collector: Collector, program: str, pid: int, *, unread: int) -> None:
-    """Of all programs this one is named, once; so many connections are counted as not read; all accounts balance."""
-    (line,) = [line for line in collector.stderr().splitlines() if '"tls.not_read"' in line]
-    said = json.loads(line)
-    assert (said["executable"].rpartition("/")[2], said["pid"]) == (program, pid)
-    sheet = balance.parse(collector.stderr())
-    sheet.assert_balanced()
-    assert sheet.lists["connections"]["tls_not_read"] == unread
-    assert sheet.lost == {}
 
 
 def test_tls_that_cannot_be_read_is_named(tier: str, folder: Path, run: str) -> None:

@@ -1,6 +1,7 @@
 /* A client of OpenSSL that uses one SSL for several connections, one after the other, as libevent's does where it connects
- * again: PORT RUN N. Over each of N connections it asks for /r/RUN/n/0 and /r/RUN/n/1; every other one it ends without a
- * word to its peer. While it waits for an answer another holder frees the SSL, which stays. Linked with the library alone: its headers are not needed.
+ * again: PORT RUN N [WAIT]. Over each of N connections it asks for /r/RUN/n/0 and /r/RUN/n/1; every other one it ends without
+ * a word to its peer. While it waits for an answer another holder frees the SSL, which stays. With WAIT it begins when it
+ * is told a line. Linked with the library alone: its headers are not needed.
  */
 #include <arpa/inet.h>
 #include <netinet/in.h>
@@ -41,6 +42,7 @@ int main(int count, char **words)
 	char request[256], buffer[4096];
 	int number, length;
 
+	check(count < 5 || fgets(buffer, sizeof(buffer), stdin), "a line");
 	address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
 	for (int n = 0; n < atoi(words[3]); n++) {
 		number = socket(AF_INET, SOCK_STREAM, 0);
