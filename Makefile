@@ -36,7 +36,7 @@ format: ## Put all Python into the project's format
 	@.venv/bin/ruff check --fix --quiet otelbpf tests integration benchmarks examples hatch_build.py scripts/test
 	@.venv/bin/ruff format otelbpf tests integration benchmarks examples hatch_build.py scripts/test
 
-kernels: ## integration/ again, in guests with kernels 5.10, 6.1 and 6.12, where kprobes exist; takes a quarter of an hour
+kernels: ## integration/ again, in guests with kernels 5.10, 6.1 and 6.12, where kprobes exist; takes half an hour
 	@scripts/setup --test
 	@.venv/bin/python scripts/test kernels
 

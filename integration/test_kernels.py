@@ -36,7 +36,7 @@ SELECTED = (
     "integration/kernel/test_frames.py::test_data_by_sendfile_is_gone_over",
 )
 """What a guest runs. A collector's start takes half a minute there, so few of them, each proving much."""
-GUEST_SECONDS = 1200
+GUEST_SECONDS = 1800
 AT_ONCE = 2
 
 Key = tuple[str, str]
