@@ -58,7 +58,8 @@ def python() -> Path:
     if not (place / "complete").exists():
         shutil.rmtree(place, ignore_errors=True)
         subprocess.run([sys.executable, "-m", "venv", place], check=True)
-        install = [executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *REQUIREMENTS]
+        # Isolated: what our own environment has is no part of it.
+        install = [executable, "-I", "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *REQUIREMENTS]
         if subprocess.run([str(word) for word in install], check=False).returncode:
             raise CannotRun(f"pip could not install {', '.join(REQUIREMENTS)}; is PyPI reachable?")
         (place / "complete").touch()
