@@ -1,9 +1,12 @@
-"""Inside TLS, where the library is within the program: told where it kept its symbols, named where it did not."""
+"""Inside TLS, where the library is not the system's: within the program, told where it kept its symbols, named where it
+did not; or brought along by a package.
+"""
 
 from __future__ import annotations
 
 import os
 import subprocess
+import sysconfig
 from pathlib import Path
 
 import pytest
@@ -28,6 +31,16 @@ def summary(spans: list[SeenSpan]) -> list[tuple[object, ...]]:
     return sorted((span.path, span.kind, *(span.attributes[name] for name in names)) for span in spans)
 
 
+def everything(run: str) -> list[tuple[object, ...]]:
+    """The summary of what clearing.c asks, where both ends are told."""
+    return [
+        (f"/r/{run}/{connection}/{number}", kind, "https", 200, "nested_call")
+        for connection in range(CONNECTIONS)
+        for number in range(2)
+        for kind in ("CLIENT", "SERVER")
+    ]
+
+
 def test_openssl_within_a_program(tier: str, folder: Path, run: str) -> None:
     """Linked statically, as some build nginx: the probes go to the program itself, which is there before."""
     server = start_secured("nginx", folder)
@@ -36,12 +49,24 @@ def test_openssl_within_a_program(tier: str, folder: Path, run: str) -> None:
     with Collector(folder, tls=True, tier=tier, ports=[server.port]) as collector, server:
         client.communicate(b"begin\n", timeout=60)
         assert client.returncode == 0
-    assert summary(collector.spans()) == [
-        (f"/r/{run}/{connection}/{number}", kind, "https", 200, "nested_call")
-        for connection in range(CONNECTIONS)
-        for number in range(2)
-        for kind in ("CLIENT", "SERVER")
-    ]
+    assert summary(collector.spans()) == everything(run)
+
+
+def test_a_library_that_a_package_brings_along(tier: str, folder: Path, run: str) -> None:
+    """psycopg's wheel has a newer OpenSSL than the system, and what is written goes by SSL_write_ex2."""
+    server = start_secured("nginx", folder)
+    psycopg = Path(sysconfig.get_path("platlib")) / "psycopg2_binary.libs"
+    for name in ("libssl", "libcrypto"):
+        (library,) = psycopg.glob(f"{name}-*.so.3")
+        (folder / f"{name}.so.3").symlink_to(library)
+    command: list[str | Path] = [c_program("clearing.c", "libssl.so.3", "libcrypto.so.3")]
+    command += [str(server.port), run, str(CONNECTIONS), "wait"]
+    environment = {**os.environ, "LD_LIBRARY_PATH": f"{folder}:{psycopg}"}
+    client = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
+    with Collector(folder, tls=True, tier=tier, ports=[server.port]) as collector, server:
+        said, _ = client.communicate(b"begin\n", timeout=60)
+    assert (client.returncode, said) == (0, b"SSL_write_ex2\n")
+    assert summary(collector.spans()) == everything(run)
 
 
 def test_openssl_within_a_program_without_symbols(tier: str, folder: Path, run: str) -> None:

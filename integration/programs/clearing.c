@@ -1,7 +1,7 @@
 /* A client of OpenSSL that uses one SSL for several connections, one after the other, as libevent's does where it connects
  * again: PORT RUN N [WAIT]. Over each of N connections it asks for /r/RUN/n/0 and /r/RUN/n/1; every other one it ends without
  * a word to its peer. While it waits for an answer another holder frees the SSL, which stays. With WAIT it begins when it
- * is told a line. Linked with the library alone: its headers are not needed.
+ * is told a line. It writes by SSL_write_ex2, and says so, where the library has that (OpenSSL 3.3). Linked with the library alone: its headers are not needed.
  */
 #include <arpa/inet.h>
 #include <netinet/in.h>
@@ -22,6 +22,7 @@ int SSL_clear(SSL *);
 int SSL_set_fd(SSL *, int);
 int SSL_connect(SSL *);
 int SSL_write(SSL *, const void *, int);
+int SSL_write_ex2(SSL *, const void *, size_t, unsigned long, size_t *) __attribute__((weak));
 int SSL_read(SSL *, void *, int);
 int SSL_shutdown(SSL *);
 int SSL_up_ref(SSL *);
@@ -33,6 +34,15 @@ static void check(int holds, const char *what)
 		fprintf(stderr, "%s failed\n", what);
 		exit(1);
 	}
+}
+
+static int write_all(SSL *ssl, const char *data, int length)
+{
+	size_t written = 0;
+
+	if (!SSL_write_ex2)
+		return SSL_write(ssl, data, length) == length;
+	return SSL_write_ex2(ssl, data, length, 0, &written) == 1 && written == (size_t)length;
 }
 
 int main(int count, char **words)
@@ -51,7 +61,7 @@ int main(int count, char **words)
 		for (int m = 0; m < 2; m++) {
 			length = snprintf(request, sizeof(request), "GET /r/%s/%d/%d HTTP/1.1\r\nHost: localhost\r\n\r\n", words[2], n, m);
 			SSL_up_ref(ssl);
-			check(SSL_write(ssl, request, length) == length, "SSL_write");
+			check(write_all(ssl, request, length), "SSL_write");
 			SSL_free(ssl);
 			check(SSL_read(ssl, buffer, sizeof(buffer)) > 0, "SSL_read");
 			check(!strncmp(buffer, "HTTP/1.1 200 OK\r\n", 17), "the answer");
@@ -62,5 +72,6 @@ int main(int count, char **words)
 		check(SSL_clear(ssl) == 1, "SSL_clear");
 	}
 	SSL_free(ssl);
+	puts(SSL_write_ex2 ? "SSL_write_ex2" : "SSL_write");
 	return 0;
 }
