@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from integration.harness import balance
 from integration.harness.collector import Collector
 from integration.harness.processes import python
 from integration.harness.programs import c_program, tool
@@ -50,6 +51,7 @@ def test_openssl_within_a_program(tier: str, folder: Path, run: str) -> None:
         client.communicate(b"begin\n", timeout=60)
         assert client.returncode == 0
     assert summary(collector.spans()) == everything(run)
+    balance.parse(collector.stderr()).assert_nothing_lost()
 
 
 def test_a_library_that_a_package_brings_along(tier: str, folder: Path, run: str) -> None:
@@ -67,6 +69,7 @@ def test_a_library_that_a_package_brings_along(tier: str, folder: Path, run: str
         said, _ = client.communicate(b"begin\n", timeout=60)
     assert (client.returncode, said) == (0, b"SSL_write_ex2\n")
     assert summary(collector.spans()) == everything(run)
+    balance.parse(collector.stderr()).assert_nothing_lost()
 
 
 def test_openssl_within_a_program_without_symbols(tier: str, folder: Path, run: str) -> None:

@@ -1,0 +1,94 @@
+"""How a connection ends, and what that says of the exchange that was under way."""
+
+from __future__ import annotations
+
+import pytest
+
+from otelbpf.telemetry.ledger import Lost, Unseen
+from otelbpf.tracing.span import Status
+from tests.exchanges.test_session import GET, balanced
+from tests.fake_kernel import FakeKernel, attributes
+
+
+@pytest.mark.parametrize("error", [0, 104])
+def test_a_server_that_closes_without_an_answer_is_an_error(error: int) -> None:
+    """error.type is the kernel's, or connection_closed."""
+    kernel = FakeKernel()
+    socket = kernel.accept().receive(GET % 1)
+    socket.close(error=error)
+
+    (span,) = kernel.spans()
+    assert span.status is Status.ERROR
+    assert attributes(span)["error.type"] == ("ECONNRESET" if error else "connection_closed")
+    assert "http.response.status_code" not in attributes(span)
+    balanced(kernel)
+
+
+def test_a_response_cut_off_is_an_error_with_its_status() -> None:
+    """Five of a hundred bytes, then the end."""
+    kernel = FakeKernel()
+    socket = kernel.accept().receive(GET % 1)
+    socket.send(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhello").close()
+
+    (span,) = kernel.spans()
+    assert attributes(span)["error.type"] == "connection_closed"
+    assert attributes(span)["http.response.status_code"] == 200
+    balanced(kernel)
+
+
+def test_a_response_without_framing_ends_with_the_connection() -> None:
+    """No error: closing is its framing (RFC 9112 section 6.3, rule 8)."""
+    kernel = FakeKernel()
+    socket = kernel.accept().receive(GET % 1)
+    socket.send(b"HTTP/1.0 200 OK\r\n\r\nhello").send(b" world")
+    assert kernel.spans() == []
+    socket.end_sending()
+
+    (span,) = kernel.spans()
+    assert (span.status, attributes(span)["http.response.body.size"]) == (Status.UNSET, 11)
+    balanced(kernel)
+
+
+def test_a_connection_open_before_may_end_within_a_body_without_framing() -> None:
+    """By a reset: nobody said before that no more would come."""
+    kernel = FakeKernel()
+    server = kernel.accept(joined=True).receive(b"GET /a HTTP/1.0\r\n\r\n").send(b"HTTP/1.0 200 OK\r\n\r\nabc")
+    server.close(error=104)
+
+    (span,) = kernel.spans()
+    assert attributes(span)["http.response.body.size"] == 3
+    assert attributes(span)["error.type"] == "ECONNRESET"
+    assert kernel.ledger.requests_balance() == 0
+
+
+@pytest.mark.parametrize(
+    ("framing", "lost"),
+    [
+        (b"Transfer-Encoding: gzip", {}),
+        (b"Transfer-Encoding: gzip\r\nTransfer-Encoding: deflate", {}),
+        (b"Transfer-Encoding: gzip\r\nContent-Length: 2", {Lost.UNPARSABLE: 1}),
+        (b"Transfer-Encoding: chunked, gzip", {Lost.UNPARSABLE: 1}),
+    ],
+)
+def test_a_response_of_other_transfer_codings_ends_with_the_connection(framing: bytes, lost: dict[Lost, int]) -> None:
+    """RFC 9112 section 6.3, rule 4. Where clients differ in what frames it, it is lost by name."""
+    kernel = FakeKernel()
+    socket = kernel.accept().receive(GET % 1)
+    socket.send(b"HTTP/1.1 200 OK\r\n" + framing + b"\r\n\r\n\x1f\x8b").send(b"body").close()
+
+    found = [attributes(span) for span in kernel.spans()]
+    assert [(span["http.response.body.size"], span.get("error.type")) for span in found] == [(6, None)] * (not lost)
+    assert kernel.ledger.spans_lost == lost
+    balanced(kernel)
+
+
+def test_a_client_that_stops_reading_a_body_without_framing_is_an_error() -> None:
+    """What arrived and was not read is counted as unread."""
+    kernel = FakeKernel()
+    socket = kernel.connect().send(GET % 1).receive(b"HTTP/1.0 200 OK\r\n\r\nhello").arrive(1000)
+    socket.close()
+
+    (span,) = kernel.spans()
+    assert attributes(span)["error.type"] == "connection_closed"
+    assert kernel.ledger.unseen_bytes == {Unseen.UNREAD: 1000}
+    balanced(kernel)
