@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from otelbpf.protocols.base import Gap, Incomplete
+from otelbpf.protocols.base import Gap, Incomplete, ProtocolError, Side
 from otelbpf.protocols.http1 import Http1
 from tests.protocols.conversations import Listener
 from tests.protocols.test_http1 import GET, OK, C, S, told
