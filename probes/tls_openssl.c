@@ -45,6 +45,22 @@ int on_library_sendfile(struct pt_regs *ctx)
 	return 0;
 }
 
+/* int SSL_do_handshake(SSL *); SSL_accept() and SSL_connect() come by here. */
+int on_handshake(struct pt_regs *ctx)
+{
+	enter_library(ctx, 0, 0, EITHER_DIRECTION, UNSEEN_NONE);
+	return 0;
+}
+
+int on_handshake_return(struct pt_regs *ctx)
+{
+	struct tls_stack *calls = leave_library(ctx);
+
+	if (calls)
+		on_handshake_over(calls->over.session, calls->over.carrier);
+	return 0;
+}
+
 /* int SSL_get_early_data_status(const SSL *) */
 int on_early_status(struct pt_regs *ctx)
 {

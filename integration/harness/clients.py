@@ -63,13 +63,16 @@ def ask(
     concurrency: int = 8,
     name: str = "",
     environment: Mapping[str, str] | None = None,
+    before: Sequence[str | Path] = (),
 ) -> Asked:
     """Let `client` carry out the plan; every request must have been answered."""
-    return Asking(client, requests, folder, concurrency=concurrency, name=name, environment=environment).finished()
+    return Asking(
+        client, requests, folder, concurrency=concurrency, name=name, environment=environment, before=before
+    ).finished()
 
 
 class Asking:
-    """A client at work on its plan."""
+    """A client at work on its plan; `before` are words before its command."""
 
     def __init__(
         self,
@@ -80,6 +83,7 @@ class Asking:
         concurrency: int = 8,
         name: str = "",
         environment: Mapping[str, str] | None = None,
+        before: Sequence[str | Path] = (),
     ) -> None:
         self.client, self.requests = client, requests
         self.name = name or f"client-{client}"
@@ -96,7 +100,11 @@ class Asking:
         self.service = "curl" if is_curl else self.name
         named = {} if is_curl else {"OTEL_SERVICE_NAME": self.name}
         self.running = Running(
-            argv, folder=folder, name=self.name, environment={**named, **(environment or {})}, stdin=subprocess.PIPE
+            [*before, *argv],
+            folder=folder,
+            name=self.name,
+            environment={**named, **(environment or {})},
+            stdin=subprocess.PIPE,
         )
 
     def so_far(self) -> Asked:

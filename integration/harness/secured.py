@@ -6,7 +6,7 @@ import re
 import socket
 import ssl
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -51,9 +51,11 @@ def start_secured(
     upstream: int = 0,
     environment: Mapping[str, str] | None = None,
     directives: str = "",
+    before: Sequence[str | Path] = (),
 ) -> servers.Server:
     """Start a server that speaks TLS, of one `version` or as it likes, and wait until it answers. /p/ of a proxying one
-    leads to port `upstream`, and haproxy-tls takes TLS there too; `directives` are more of nginx's or Apache's."""
+    leads to port `upstream`, and haproxy-tls takes TLS there too; `directives` are more of nginx's or Apache's,
+    `before` words before the command."""
     port = free_port()
     home = folder / name
     home.mkdir()
@@ -68,7 +70,7 @@ def start_secured(
     else:
         argv = _app(name, port, identity)
     named = {"OTEL_SERVICE_NAME": f"test-{name}", **limited(home, version), **(environment or {})}
-    running = Running(argv, folder=home, name=name, environment=named)
+    running = Running([*before, *argv], folder=home, name=name, environment=named)
     context = ssl.create_default_context(cafile=identity.file)
     wait_for(f"{name} to serve port {port}", lambda: _answers(running, port, context), within_seconds=30)
     service = "nginx" if name == "nginx" else f"test-{name}"

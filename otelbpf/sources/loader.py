@@ -82,6 +82,8 @@ TLS_PROGRAMS = (
     "on_library_sendfile",
     "on_library_return",
     _WALKING,
+    "on_handshake",
+    "on_handshake_return",
     "on_early_status",
     "on_early_status_return",
     "on_session_new",

@@ -39,6 +39,7 @@ HOOKS: Final[Mapping[str, Hook]] = {
     "SSL_write_ex2": Hook("on_library_write_ex2", _LEAVE),
     "SSL_read_early_data": Hook("on_library_read_ex", _LEAVE),
     "SSL_write_early_data": Hook("on_library_write_ex", _LEAVE),
+    "SSL_do_handshake": Hook("on_handshake", "on_handshake_return"),
     "SSL_get_early_data_status": Hook("on_early_status", "on_early_status_return"),
     "SSL_sendfile": Hook("on_library_sendfile", _LEAVE),
     "SSL_new": Hook("", "on_session_new"),

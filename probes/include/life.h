@@ -45,9 +45,15 @@ static inline void tell_end(u64 sk, struct socket_entry *entry)
 	if (entry->verdict == VERDICT_OWN)
 		forget_own(entry);
 	entry->life = LIFE_CLOSED;
-	/* Nothing follows that could notice what went by no hook: bytes spliced from the socket as its last. */
-	if (entry->told)
+	/* Nothing follows that could notice what went by no hook: bytes spliced from the socket as its last, and all that the
+	 * kernel encrypted or decrypted itself.
+	 */
+	if (entry->told && sk_has_upper_layer(sk)) {
+		advance_to(sk, entry, SENT, entry->sent, UNSEEN_SYSCALL);
+		advance_to(sk, entry, RECEIVED, entry->received, UNSEEN_SYSCALL);
+	} else if (entry->told) {
 		advance_to(sk, entry, RECEIVED, entry->received, UNSEEN_SENDFILE);
+	}
 	if (entry->told && !emit_state(sk, entry, entry->closed_ns, entry->old_state, TCP_CLOSE, 0))
 		untold.update(&key, entry);
 }

@@ -8,11 +8,44 @@
 
 #include "tls_copy.h"
 
+/* A call of a session's handshake is over, in which the library spoke on this socket. If only since then the kernel encrypts
+ * what the socket sends or receives, it is the library that asked for it, for this session: no call on the socket need be
+ * seen from now on.
+ */
+static inline void on_handshake_over(u64 session, u64 sk)
+{
+	struct tls_key key = { .session = session, .pid = bpf_get_current_pid_tgid() >> 32 };
+	struct tls_entry *entry = tls_sessions.lookup(&key);
+	struct socket_entry *carrier;
+
+	if (!entry || sk == NO_CARRIER || sk == SEVERAL_CARRIERS || !sk_has_upper_layer(sk))
+		return;
+	carrier = sockets.lookup(&sk);
+	if (!carrier)
+		return;
+	entry->entrusted.socket = sk;
+	entry->entrusted.epoch_ns = carrier->epoch_ns;
+}
+
+/* The socket of which is proved that it carries the session; NO_CARRIER where this call proves none. */
+static inline u64 proved_carrier(struct tls_entry *entry, struct tls_call *call, s64 count)
+{
+	u64 sk = entry->entrusted.socket;
+	struct socket_entry *carrier;
+
+	if (may_carry(call, count))
+		return call->carrier;
+	if (count <= 0 || sk == NO_CARRIER)
+		return NO_CARRIER;
+	carrier = sockets.lookup(&sk);
+	return carrier && carrier->epoch_ns == entry->entrusted.epoch_ns ? sk : NO_CARRIER;
+}
+
 /* `count` bytes went through the library; none, or less, where the call failed or has to be repeated. */
 static inline void tell_library_call(struct pt_regs *ctx, struct tls_stack *calls, s64 count)
 {
 	struct tls_call *call = &calls->over;
-	u64 id = bpf_get_current_pid_tgid(), begin;
+	u64 id = bpf_get_current_pid_tgid(), begin, sk;
 	struct tls_key key = { .session = call->session, .pid = id >> 32 };
 	struct settings *to = read_settings();
 	u32 direction = call->direction & 1;
@@ -36,8 +69,9 @@ static inline void tell_library_call(struct pt_regs *ctx, struct tls_stack *call
 		if (entry->plain.verdict != VERDICT_FILTERED && !tell_process(key.pid, id))
 			entry->plain.verdict = VERDICT_UNKNOWN;
 	}
-	if (may_carry(call, count))
-		bind_session(&key, entry, call->carrier);
+	sk = proved_carrier(entry, call, count);
+	if (sk != NO_CARRIER)
+		bind_session(&key, entry, sk);
 	if (count <= 0 || entry->plain.verdict == VERDICT_FILTERED || entry->plain.verdict == VERDICT_OWN)
 		return;
 	begin = entry->plain.end[direction];

@@ -15,6 +15,9 @@
 #define LEAST_ADDED 16
 #define MOST_ADDED 96
 
+/* The direction of a handshake, which goes both ways. */
+#define EITHER_DIRECTION 2
+
 /* Functions of the library that call each other lie this close, for they are of one source file. */
 #define NEARBY (64 << 10)
 
@@ -77,8 +80,16 @@ static inline struct tls_call *innermost(struct tls_stack *calls, u64 stack)
 	return 0;
 }
 
-/* A socket sent or received within a call of the library that writes or reads? `stack` is the thread's in user space, 0
- * where it cannot be known. Callbacks of the application may use sockets of their own, hence what may_carry() asks.
+/* Is a call of the library that has `wanted` for its direction one in which this could be its socket? Of a handshake only
+ * sockets are wanted that the kernel does not encrypt yet: see on_handshake_over().
+ */
+static inline int concerns(u32 wanted, u64 sk, u32 direction)
+{
+	return wanted == direction || (wanted == EITHER_DIRECTION && !sk_has_upper_layer(sk));
+}
+
+/* A socket sent or received within a call of the library? `stack` is the thread's in user space, 0 where it cannot be
+ * known. Callbacks of the application may use sockets of their own, hence what may_carry() asks.
  */
 static inline void note_carrier(u64 sk, u32 direction, u64 moved, u64 stack)
 {
@@ -91,7 +102,7 @@ static inline void note_carrier(u64 sk, u32 direction, u64 moved, u64 stack)
 #pragma clang loop unroll(disable)
 	for (int i = 0; i < TLS_DEPTH; i++) {
 		call = &calls->calls[i & (TLS_DEPTH - 1)];
-		if (i >= calls->depth || call->stack < stack || call->direction != direction)
+		if (i >= calls->depth || call->stack < stack || !concerns(call->direction, sk, direction))
 			continue;
 		call->moved += moved;
 		if (call->carrier == NO_CARRIER)
@@ -102,16 +113,17 @@ static inline void note_carrier(u64 sk, u32 direction, u64 moved, u64 stack)
 }
 
 /* Could what the socket moved within the call be its `count` bytes of plain text, encrypted? Reading, the library may have
- * taken more than it gives.
+ * taken more than it gives. Where the kernel encrypts, the plain text itself is what the socket's calls move.
  */
 static inline int may_carry(struct tls_call *call, s64 count)
 {
-	u64 records;
+	u64 records, added;
 
 	if (call->carrier == NO_CARRIER || call->carrier == SEVERAL_CARRIERS || count <= 0)
 		return 0;
 	records = (u64)count / FULL_RECORD + 1;
-	if (call->moved < count + LEAST_ADDED)
+	added = sk_has_upper_layer(call->carrier) ? 0 : LEAST_ADDED;
+	if (call->moved < count + added)
 		return 0;
 	return call->direction == RECEIVED || call->moved <= count + records * MOST_ADDED;
 }

@@ -19,6 +19,7 @@ struct tls_entry {
 	struct socket_key carrier;
 	u32 refused;	/* what was written as early data was, and is told */
 	u32 shared;	/* how often it will be freed before it is */
+	struct socket_key entrusted;	/* the socket that the kernel encrypts for it */
 };
 
 BPF_TABLE("lru_hash", struct tls_key, struct tls_entry, tls_sessions, MAX_TLS_SESSIONS);
