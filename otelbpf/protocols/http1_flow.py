@@ -16,13 +16,14 @@ from __future__ import annotations
 
 from typing import Final
 
-from otelbpf.protocols.base import Incomplete, Message, ProtocolError, Side
+from otelbpf.protocols.base import Incomplete, Message, ProtocolError, Side, WebMessage
 from otelbpf.protocols.detect import Verdict, looks_like_request
 from otelbpf.protocols.http1_body import Chunked, Sized, UntilClose, switches, without_body
 from otelbpf.protocols.http1_drift import Drift
 from otelbpf.protocols.http1_half import Half, pass_empty_lines
 from otelbpf.protocols.http1_head import CHUNKED, UNFRAMED, Heads, whole_lines
 from otelbpf.protocols.http1_judge import BLANK_LINE
+from otelbpf.protocols.http1_web import content_of, message_of, take_content
 
 MAX_WAITING: Final = 10_000
 """Requests that may be without an answer; real clients that pipeline at all send a few dozen."""
@@ -104,7 +105,7 @@ class Flow:
         message = half.message
         if message is None:
             self._ask(method)
-            message = Message(_CLIENT, end - size, end, method, target, 0, version, headers)
+            message = message_of(_CLIENT, end - size, end, method, target, 0, version, headers)
         else:  # announced early
             message.head_end = end
             message.headers = headers
@@ -122,7 +123,7 @@ class Flow:
             return at
         method = self._asked(status, out)
         end = half.position + at
-        message = Message(_SERVER, end - size, end, method, "", status, version, headers)
+        message = message_of(_SERVER, end - size, end, method, "", status, version, headers)
         if switches(message):
             out.append(message)
             self._switch(message, end, out)
@@ -134,7 +135,8 @@ class Flow:
 
     def _frame(self, half: Half, message: Message, length: int, data: bytes, at: int, out: list[Message]) -> int:
         """The head ends at `data[at]`: announce, and take the body if it is there whole."""
-        if 0 <= length <= len(data) - at:
+        content = content_of(message, length) if isinstance(message, WebMessage) else None
+        if 0 <= length <= len(data) - at and content is None:
             message.end = message.head_end + length
             message.body_size = length
             half.message = None
@@ -146,9 +148,9 @@ class Flow:
         if half.message is None:
             half.announce(message, out)
         if length == CHUNKED:
-            half.body = Chunked(self._heads, self._head_limit)
+            half.body = Chunked(self._heads, self._head_limit, content)
         else:
-            half.body = UntilClose() if length == UNFRAMED else Sized(length)
+            half.body = UntilClose(content) if length == UNFRAMED else Sized(length, content)
         half.step = Flow._body
         return at
 
@@ -261,6 +263,8 @@ class Flow:
         if message is not None:
             message.end = end
             message.body_size = body_size
+            if isinstance(message, WebMessage):
+                take_content(message, half.body)
             if half.announced is not out:
                 out.append(message)
         half.forget()

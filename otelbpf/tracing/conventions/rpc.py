@@ -17,7 +17,7 @@ from typing import Final
 
 from otelbpf.connections.address import Endpoints
 from otelbpf.exchanges.exchange import Exchange
-from otelbpf.protocols.base import Message, StreamMessage
+from otelbpf.protocols.base import Message, StreamMessage, WebMessage
 from otelbpf.tracing.conventions.http import (
     NO_HEADERS,
     SHAPING_HEADERS,
@@ -243,7 +243,7 @@ _OF_RESPONSE: Final = ("otelbpf.rpc.response.messages", "http.response.body.size
 
 def _measure(found: Attributes, message: Message, names: tuple[str, str]) -> None:
     """How many messages, and how many bytes."""
-    if isinstance(message, StreamMessage) and message.parts >= 0:
+    if isinstance(message, StreamMessage | WebMessage) and message.parts >= 0:
         found.append((names[0], message.parts))
     if message.body_size >= 0:
         found.append((names[1], message.body_size))
@@ -287,4 +287,4 @@ def _deadline_passed(exchange: Exchange) -> bool:
 
 
 def _trailers(message: Message) -> dict[str, str]:
-    return message.trailers if isinstance(message, StreamMessage) else {}
+    return message.trailers if isinstance(message, StreamMessage | WebMessage) else {}
