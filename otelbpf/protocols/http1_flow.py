@@ -102,13 +102,7 @@ class Flow:
         method, target, version, headers, length, size = self._heads.request(head)
         at += size
         end = half.position + at
-        message = half.message
-        if message is None:
-            self._ask(method)
-            message = message_of(_CLIENT, end - size, end, method, target, 0, version, headers)
-        else:  # announced early
-            message.head_end = end
-            message.headers = headers
+        message = self._asking(half, end - size, end, method, target, version, headers)
         if method == "CONNECT" and half.after is Flow._head:
             half.after = Flow._hold
         at = self._frame(half, message, 0 if length == UNFRAMED else length, data, at, out)
@@ -135,7 +129,10 @@ class Flow:
 
     def _frame(self, half: Half, message: Message, length: int, data: bytes, at: int, out: list[Message]) -> int:
         """The head ends at `data[at]`: announce, and take the body if it is there whole."""
-        content = content_of(message, length) if isinstance(message, WebMessage) else None
+        content = None
+        if isinstance(message, WebMessage):
+            half.reads = True
+            content = content_of(message, length)
         if 0 <= length <= len(data) - at and content is None:
             message.end = message.head_end + length
             message.body_size = length
@@ -162,6 +159,18 @@ class Flow:
             if len(self._waiting) >= MAX_WAITING:
                 raise ProtocolError("too many requests without an answer")
         self._waiting.append(method)
+
+    def _asking(
+        self, half: Half, begin: int, end: int, method: str, target: str, version: str, headers: dict[str, str]
+    ) -> Message:
+        """The request that has this head."""
+        message = half.message
+        if message is None:
+            self._ask(method)
+            return message_of(_CLIENT, begin, end, method, target, 0, version, headers)
+        message.head_end = end  # announced early
+        message.headers = headers
+        return message
 
     def _asked(self, status: int, out: list[Message]) -> str:
         """The method of the request that the response which begins now, with this status, answers."""
@@ -211,14 +220,7 @@ class Flow:
         end = half.begin + len(half.pending)
         if half.side is _CLIENT:
             method, target, version, headers, length, _ = self._heads.request(head)
-            message = half.message
-            if message is None:
-                self._ask(method)
-                message = Message(_CLIENT, half.begin, end, method, target, 0, version, headers)
-            else:  # announced early
-                message.head_end = end
-                message.headers = headers
-            return message, length
+            return self._asking(half, half.begin, end, method, target, version, headers), length
         status, version, headers, length, _ = self._heads.response(head)
         if status < 200 and status != 101:
             return None
