@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from integration.harness import balance, calls, envoy, servers
@@ -14,6 +15,7 @@ from integration.harness.spans import SeenSpan
 pytestmark = pytest.mark.usefixtures("alone")
 
 COUNT = 54
+MS = 1_000_000
 # Kind, size of the message, wishes, status, messages of the answer, their sizes together. What a server of grpcio sends
 # is a message of Connect's if it is nine bytes long, or any times nine.
 SHAPES: tuple[tuple[str, int, str, str, int, int], ...] = (
@@ -28,6 +30,7 @@ SHAPES: tuple[tuple[str, int, str, str, int, int], ...] = (
     ("Unary", 10, "status=13", "INTERNAL", 0, 0),
     ("ServerStream", 5, "responses=3&size=9&status=14", "UNAVAILABLE", 3, 27),
 )
+LATE = calls.Call(id="late", method="", size=10, ask="delay=1500&size=9", timeout_ms=300, status="DEADLINE_EXCEEDED")
 
 
 def plan(run: str) -> list[calls.Call]:
@@ -100,6 +103,23 @@ def test_connect(tier: str, folder: Path, run: str) -> None:
         played = calls.play("web", serving, asked, folder, at_once=8)
         serving.running.stop()
     assert_told(played, collector.spans(), [("client-web", "server-web", "1.1")])
+    balance.parse(collector.stderr()).assert_nothing_lost()
+
+
+def test_a_deadline_that_passes(tier: str, folder: Path, run: str) -> None:
+    """The client closes the connection, and says no more; both ends tell why."""
+    late = msgspec.structs.replace(LATE, method=f"/r{run}.Late/Unary")
+    serving = calls.Server("web", [late], folder)
+    with Collector(folder, tier=tier, ports=[serving.port]) as collector:
+        line = calls.play("web", serving, [late], folder, at_once=1).lines[late.id]
+        serving.running.stop()
+    names = ("rpc.method", "rpc.response.status_code", "error.type", "otelbpf.reset")
+    code = "DEADLINE_EXCEEDED"
+    assert sorted((span.kind, *map(span.attributes.get, names)) for span in collector.spans()) == [
+        (kind, late.method[1:], code, code, "connection_closed") for kind in ("CLIENT", "SERVER")
+    ]
+    (client,) = (span for span in collector.spans() if span.kind == "CLIENT")
+    assert line.start_ns - MS <= client.start_ns < client.end_ns - 250 * MS <= line.end_ns - 250 * MS
     balance.parse(collector.stderr()).assert_nothing_lost()
 
 

@@ -154,7 +154,7 @@ class Session(Dialogue):
             self._pairing.lose(Lost.JOINED_MIDWAY)
         pairing.lose_unknown()
         closing += pairing.take_open()
-        cut_off(closing, answered, error=error, whole=whole, now_ns=self._connection.touched_ns)
+        cut_off(closing, answered, error=error, whole=whole, connection=self._connection)
         self._parser = None
         self.phase = Phase.OVER
         return done + closing

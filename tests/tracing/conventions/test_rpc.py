@@ -143,6 +143,9 @@ def test_trailers_only_have_the_status_among_the_headers() -> None:
         ("100m", 20 * MS, "CANCELLED"),
         ("100m", 101 * MS, "DEADLINE_EXCEEDED"),
         ("100m", 99 * MS, "DEADLINE_EXCEEDED"),
+        ("100m", 72 * MS, "CANCELLED"),
+        ("300m", 243 * MS, "CANCELLED"),
+        ("300m", 245 * MS, "DEADLINE_EXCEEDED"),
         ("2S", 1990 * MS, "DEADLINE_EXCEEDED"),
         ("1H", 1990 * MS, "CANCELLED"),
         ("100000u", 120 * MS, "DEADLINE_EXCEEDED"),
@@ -173,6 +176,16 @@ def test_a_reset_is_the_status_that_grpc_makes_of_it(reset: str, code: str) -> N
         code,
         Status.ERROR,
     )
+
+
+@pytest.mark.parametrize(("took_ns", "code"), [(50 * MS, None), (101 * MS, "DEADLINE_EXCEEDED")])
+def test_a_deadline_of_grpc_web_closes_the_connection(took_ns: int, code: str | None) -> None:
+    """HTTP/1 has no other way to end a call."""
+    headers = {"host": "shop", "content-type": "application/grpc-web", "grpc-timeout": "100m"}
+    request = WebMessage(Side.CLIENT, 0, 10, "POST", PATH, 0, "1.1", headers)
+    exchange = Exchange(request, 7, 1000, 2000, None, 3000, 1000 + took_ns, error="connection_closed")
+    found, attributes = described(exchange)
+    assert (attributes.get("rpc.response.status_code"), found.error_type) == (code, code or "connection_closed")
 
 
 def test_a_broken_connection_has_no_status() -> None:
