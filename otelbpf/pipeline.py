@@ -173,7 +173,7 @@ class Pipeline:
             done = session.take(bool(event.flags & _SENT), event.offset, event.data)
             if done:
                 self._done(connection, done)
-            if session.attention or connection.ending:
+            if session.attention or connection.ending_ns:
                 self._attend(connection, session)
             return
         self._deliver(connection, connection.add(event))
@@ -187,7 +187,7 @@ class Pipeline:
         if connection is not None:
             if event.new_state is _ESTABLISHED and event.old_state is not event.new_state:
                 self._correlator.note(connection)
-            if connection.ending:
+            if connection.ending_ns:
                 self._end_streams(connection)
             if over:
                 self._end(connection, event)
@@ -310,7 +310,7 @@ class Pipeline:
         """What a session or a stream needs beyond its bytes."""
         if session.heir is not None:
             connection.attachment = session = session.heir
-        if connection.ending:
+        if connection.ending_ns:
             self._end_streams(connection)
         session.attention = False
         if session.waits:

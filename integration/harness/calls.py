@@ -104,6 +104,10 @@ PROGRAMS: dict[str, Argv] = {
         tool("env", "coreutils"), f"MODULES={node_modules('@grpc/grpc-js@1.14')}",
         tool("node", "nodejs"), SOURCES / "grpc.mjs", *words,
     ],
+    "web": lambda *words: [
+        tool("env", "coreutils"), f"MODULES={node_modules('@connectrpc/connect-node@2.1')}",
+        tool("node", "nodejs"), SOURCES / "web.mjs", *words,
+    ],
 }  # fmt: skip
 
 
@@ -134,7 +138,7 @@ class Server:
         self.port = free_port()
         path = write(calls, folder / "server.plan")
         self.running = Running(
-            PROGRAMS[kind]("server", str(self.port), *([path] if kind == "node" else [])),
+            PROGRAMS[kind]("server", str(self.port), *([path] if kind in ("node", "web") else [])),
             folder=folder,
             name=f"grpc-server-{kind}",
             environment={"OTEL_SERVICE_NAME": f"server-{kind}", **(environment or {})},
@@ -144,7 +148,7 @@ class Server:
             assert self.running.alive(), self.running.output()
             return (
                 accepts(self.port)
-                if environment
+                if environment or kind == "web"
                 else all(greets(address, self.port) for address in ("127.0.0.1", "::1"))
             )
 

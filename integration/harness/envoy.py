@@ -18,13 +18,14 @@ _PEER = "- %DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT% %DOWNSTREAM_REMOTE_PORT% %RE
 """As the other proxies tell it: whom Envoy answers, and what the upstream said of whom it answered."""
 
 
-def start(folder: Path, upstream: Server, *, identity: Certificate | None = None) -> Server:
-    """Start it in front of `upstream`, and wait until it answers. With an `identity` it speaks TLS."""
+def start(folder: Path, upstream: Server, *, identity: Certificate | None = None, web: bool = False) -> Server:
+    """Start it in front of `upstream`, and wait until it answers. With an `identity` it speaks TLS; for the `web` it
+    takes HTTP/1 too, and makes gRPC of gRPC-Web."""
     port = free_port()
     home = folder / "envoy"
     home.mkdir()
     path = home / "envoy.json"
-    path.write_text(json.dumps(_configuration(port, upstream.port, identity)))
+    path.write_text(json.dumps(_configuration(port, upstream.port, identity, web)))
     command: list[str | Path] = [Path(sys.executable).with_name("envoy"), "-c", path, "--concurrency", "2"]
     command += ["--log-level", "error", "--use-dynamic-base-id"]
     running = Running(command, folder=home, name="envoy", environment={"OTEL_SERVICE_NAME": "test-envoy"})
@@ -35,11 +36,11 @@ def start(folder: Path, upstream: Server, *, identity: Certificate | None = None
     return Server(name="envoy", port=port, service="test-envoy", running=running, reads_query=True)
 
 
-def _configuration(port: int, upstream: int, identity: Certificate | None) -> dict[str, Any]:
+def _configuration(port: int, upstream: int, identity: Certificate | None, web: bool) -> dict[str, Any]:
     manager = {
         "@type": f"{_TYPES}.filters.network.http_connection_manager.v3.HttpConnectionManager",
         "stat_prefix": "test",
-        "codec_type": "HTTP2",
+        "codec_type": "AUTO" if web else "HTTP2",
         "generate_request_id": False,
         "route_config": {
             "response_headers_to_add": [
@@ -54,6 +55,11 @@ def _configuration(port: int, upstream: int, identity: Certificate | None) -> di
             ],
         },
         "http_filters": [
+            *(
+                [{"name": "web", "typed_config": {"@type": f"{_TYPES}.filters.http.grpc_web.v3.GrpcWeb"}}]
+                if web
+                else []
+            ),
             {"name": "router", "typed_config": {"@type": f"{_TYPES}.filters.http.router.v3.Router"}},
         ],
     }

@@ -30,7 +30,7 @@ class Connection:
         "calls",
         "conversation",
         "copied_more",
-        "ending",
+        "ending_ns",
         "endpoints",
         "first_sequence",
         "flags",
@@ -59,8 +59,8 @@ class Connection:
         self.held: list[Data] | None = None
         """Records behind a hole, in the order they came; those of the other direction wait with them, because the
         order of requests and responses is worth as much as that of bytes. None where none does."""
-        self.ending = False
-        """One of the sides has said that it sends no more."""
+        self.ending_ns = 0
+        """When one of the sides said that it sends no more; 0 as long as neither has."""
         self.muted = False
         self.copied_more = False
         self.tls: object = None

@@ -113,10 +113,10 @@ class Tracker:
                 connection.first_sequence = (event.first_sent, event.first_received)
         if new in _LOCAL_FIN and old is not _LAST_ACK:
             connection.sent.end = event.sent
-            connection.ending = True
+            connection.ending_ns = connection.ending_ns or event.time_ns
         if new in _REMOTE_FIN and connection.received.end < 0:
             connection.received.end = event.arrived
-            connection.ending = True
+            connection.ending_ns = connection.ending_ns or event.time_ns
         return connection
 
     def settle(self, event: State) -> None:

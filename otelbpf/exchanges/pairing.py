@@ -20,6 +20,7 @@ import enum
 from collections.abc import Sequence
 from typing import Final
 
+from otelbpf.connections.connection import Connection
 from otelbpf.connections.stream import Stream
 from otelbpf.events.wire import Flag
 from otelbpf.exchanges.exchange import UNSET, Exchange
@@ -318,14 +319,23 @@ class Pairing:
             self.pipelines = True
 
 
-def cut_off(exchanges: Sequence[Exchange], but: Exchange | None, *, error: str, whole: bool, now_ns: int) -> None:
+def cut_off(
+    exchanges: Sequence[Exchange], but: Exchange | None, *, error: str, whole: bool, connection: Connection
+) -> None:
     """The connection is over, with these exchanges or within them; `but` does not mind how. `whole`: the server had
     said that it sends no more, and all of that was seen."""
+    now_ns = connection.touched_ns
     for exchange in exchanges:
         response = exchange.response
         if exchange is not but and (error or not whole or response is None or response.end < 0):
             exchange.error = error or "connection_closed"
         if exchange.request_last_ns == UNSET:
             exchange.request_last_ns = now_ns
-        if response is not None and exchange.response_last_ns == UNSET:
-            exchange.response_last_ns = now_ns
+        if exchange.response_last_ns == UNSET:
+            exchange.response_last_ns = now_ns if response is not None else given_up_ns(exchange, connection)
+
+
+def given_up_ns(exchange: Exchange, connection: Connection) -> int:
+    """When an exchange ended that had no answer: a client waits until one of the sides ends the connection, a server is
+    at work until it has closed it."""
+    return connection.touched_ns if exchange.serving else connection.ending_ns or connection.touched_ns

@@ -124,8 +124,8 @@ class Session(Dialogue):
 
     @property
     def overlaps(self) -> bool:
-        """Several requests are open: heads lie behind bodies, so the source should copy more."""
-        return len(self._pairing.open) > 1
+        """Several requests are open: heads lie behind bodies, so the source should copy more; or bodies are read."""
+        return len(self._pairing.open) > 1 or (self._parser is not None and self._parser.reads_bodies)
 
     def end(self, sent: bool) -> list[Exchange]:
         """One direction has ended and all its bytes were taken."""
@@ -154,7 +154,7 @@ class Session(Dialogue):
             self._pairing.lose(Lost.JOINED_MIDWAY)
         pairing.lose_unknown()
         closing += pairing.take_open()
-        cut_off(closing, answered, error=error, whole=whole, now_ns=self._connection.touched_ns)
+        cut_off(closing, answered, error=error, whole=whole, connection=self._connection)
         self._parser = None
         self.phase = Phase.OVER
         return done + closing
@@ -321,8 +321,12 @@ class Session(Dialogue):
     def _finish(self, messages: Sequence[Message]) -> list[Exchange]:
         pairing = self._pairing
         connection = self._connection
-        if self._parser is not None and self._parser.inferred:
-            pairing.hidden = True
+        parser = self._parser
+        if parser is not None:
+            if parser.inferred:
+                pairing.hidden = True
+            if parser.reads_bodies:
+                self.attention = True
         if pairing.serving:
             done = pairing.pair(messages, connection.received, connection.sent)
         else:

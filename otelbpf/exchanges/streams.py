@@ -16,6 +16,7 @@ from otelbpf.connections.piece import Piece
 from otelbpf.connections.stream import Stream
 from otelbpf.exchanges.base import Dialogue, Phase
 from otelbpf.exchanges.exchange import UNSET, Exchange
+from otelbpf.exchanges.pairing import given_up_ns
 from otelbpf.protocols.base import Gap, Incomplete, Message, ProtocolError, Side, StreamMessage
 from otelbpf.protocols.http2 import Http2
 from otelbpf.telemetry.ledger import Ledger, Lost
@@ -205,8 +206,8 @@ class Streams(Dialogue):
                     self._ledger.spans_lost[Lost.GAP_IN_BODY] += 1
                     continue
                 exchange.error = error or CLOSED
-                if exchange.response is not None:
-                    exchange.response_last_ns = now_ns
+                answered = exchange.response is not None
+                exchange.response_last_ns = now_ns if answered else given_up_ns(exchange, self._connection)
             if exchange.request_last_ns == UNSET:
                 exchange.request_last_ns = now_ns
             closing.append(exchange)

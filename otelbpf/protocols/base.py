@@ -110,6 +110,31 @@ class Message(Value):
         that was not seen. The empty name stands for a field of which the name is not known either."""
 
 
+class WebMessage(Message):
+    """A message of gRPC-Web in HTTP/1, which has its trailers within its body."""
+
+    __match_args__: ClassVar[tuple[str, ...]] = (*Message.__match_args__, "trailers", "parts")
+
+    def __init__(
+        self,
+        side: Side,
+        begin: int,
+        head_end: int,
+        method: str,
+        target: str,
+        status: int,
+        version: str,
+        headers: dict[str, str],
+        trailers: dict[str, str] = _NO_FIELDS,
+        parts: int = -1,
+    ) -> None:
+        super().__init__(side, begin, head_end, method, target, status, version, headers)
+        self.trailers = trailers
+        """As `headers`."""
+        self.parts = parts
+        """Length-prefixed messages within the body; -1 where not every prefix was seen."""
+
+
 class StreamMessage(Message):
     """A message of HTTP/2, where many are under way at once and each has its stream (RFC 9113 section 5)."""
 

@@ -68,6 +68,11 @@ class Http1(Flow):
         """The newest request is: others may be in what was passed over behind it."""
         return self._malformed
 
+    @property
+    def reads_bodies(self) -> bool:
+        """It is gRPC-Web: how calls end stands behind their messages."""
+        return self._client.reads or self._server.reads
+
     def needed_from(self, side: Side) -> int:
         """See `base.Parser`. The time of a message's begin is to be taken when it is announced; after that, only that
         of its last byte will be asked for."""

@@ -1,7 +1,7 @@
 """Bodies of HTTP/1 messages: counted, never kept. Three framings (RFC 9112 section 6.3), one interface.
 
 A body takes bytes from where it stands and says how many it took; it knows when it is done. A gap is taken by count
-where the framing survives it.
+where the framing survives it. What the content says is of no interest but in gRPC-Web.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import re
 from typing import Final, Protocol
 
 from otelbpf.protocols.base import Message, ProtocolError
+from otelbpf.protocols.grpc import Parts
 from otelbpf.protocols.http1_head import UNFRAMED, Heads
 from otelbpf.protocols.http1_judge import BLANK_LINE
 
@@ -24,6 +25,8 @@ class Body(Protocol):
     size: int
     """Bytes of content so far, framing not counted."""
     done: bool
+    content: Parts | None
+    """What reads the content, where anything does."""
 
     def feed(self, data: bytes, at: int) -> int:
         """Take bytes of `data` from index `at`; return the index behind the last one. ProtocolError: bad framing."""
@@ -37,11 +40,12 @@ class Body(Protocol):
 class Sized:
     """As long as Content-Length says."""
 
-    __slots__ = ("done", "left", "size")
+    __slots__ = ("content", "done", "left", "size")
 
-    def __init__(self, length: int) -> None:
+    def __init__(self, length: int, content: Parts | None = None) -> None:
         self.size = 0
         self.done = False
+        self.content = content
         self.left = length
 
     def feed(self, data: bytes, at: int) -> int:
@@ -52,6 +56,8 @@ class Sized:
             self.done = True
         self.left -= taken
         self.size += taken
+        if self.content is not None:
+            self.content.feed(data, at, at + taken)
         return at + taken
 
     def lose(self, size: int) -> int:
@@ -59,6 +65,8 @@ class Sized:
         taken = min(size, self.left)
         self.left -= taken
         self.size += taken
+        if self.content is not None:
+            self.content.skip(taken)
         self.done = not self.left
         return size - taken
 
@@ -66,32 +74,38 @@ class Sized:
 class UntilClose:
     """A response that neither a length nor chunks frame: it ends with the connection."""
 
-    __slots__ = ("done", "size")
+    __slots__ = ("content", "done", "size")
 
-    def __init__(self) -> None:
+    def __init__(self, content: Parts | None = None) -> None:
         self.size = 0
         self.done = False
+        self.content = content
 
     def feed(self, data: bytes, at: int) -> int:
         """See `Body`."""
         self.size += len(data) - at
+        if self.content is not None:
+            self.content.feed(data, at, len(data))
         return len(data)
 
     def lose(self, size: int) -> int:
         """See `Body`."""
         self.size += size
+        if self.content is not None:
+            self.content.skip(size)
         return 0
 
 
 class Chunked:
     """Chunks, the last of size 0, and trailers."""
 
-    __slots__ = ("_break", "_heads", "_left", "_limit", "_line", "_searched", "_trailers", "done", "size")
+    __slots__ = ("_break", "_heads", "_left", "_limit", "_line", "_searched", "_trailers", "content", "done", "size")
 
-    def __init__(self, heads: Heads, limit: int) -> None:
+    def __init__(self, heads: Heads, limit: int, content: Parts | None = None) -> None:
         """`limit` bounds the line before a chunk and the trailers, which are kept until they are complete."""
         self.size = 0
         self.done = False
+        self.content = content
         self._heads = heads
         self._limit = limit
         self._left = 0  # bytes of the current chunk
@@ -108,6 +122,8 @@ class Chunked:
                 taken = min(self._left, end - at)
                 self._left -= taken
                 self.size += taken
+                if self.content is not None:
+                    self.content.feed(data, at, at + taken)
                 at += taken
             elif self._break:
                 taken = min(len(self._break), end - at)
@@ -128,6 +144,8 @@ class Chunked:
         taken = min(size, self._left)
         self._left -= taken
         self.size += taken
+        if self.content is not None:
+            self.content.skip(taken)
         self._break = self._break[size - taken :]
         return 0
 

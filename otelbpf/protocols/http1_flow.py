@@ -16,13 +16,14 @@ from __future__ import annotations
 
 from typing import Final
 
-from otelbpf.protocols.base import Incomplete, Message, ProtocolError, Side
+from otelbpf.protocols.base import Incomplete, Message, ProtocolError, Side, WebMessage
 from otelbpf.protocols.detect import Verdict, looks_like_request
 from otelbpf.protocols.http1_body import Chunked, Sized, UntilClose, switches, without_body
 from otelbpf.protocols.http1_drift import Drift
 from otelbpf.protocols.http1_half import Half, pass_empty_lines
 from otelbpf.protocols.http1_head import CHUNKED, UNFRAMED, Heads, whole_lines
 from otelbpf.protocols.http1_judge import BLANK_LINE
+from otelbpf.protocols.http1_web import content_of, message_of, take_content
 
 MAX_WAITING: Final = 10_000
 """Requests that may be without an answer; real clients that pipeline at all send a few dozen."""
@@ -101,13 +102,7 @@ class Flow:
         method, target, version, headers, length, size = self._heads.request(head)
         at += size
         end = half.position + at
-        message = half.message
-        if message is None:
-            self._ask(method)
-            message = Message(_CLIENT, end - size, end, method, target, 0, version, headers)
-        else:  # announced early
-            message.head_end = end
-            message.headers = headers
+        message = self._asking(half, end - size, end, method, target, version, headers)
         if method == "CONNECT" and half.after is Flow._head:
             half.after = Flow._hold
         at = self._frame(half, message, 0 if length == UNFRAMED else length, data, at, out)
@@ -122,7 +117,7 @@ class Flow:
             return at
         method = self._asked(status, out)
         end = half.position + at
-        message = Message(_SERVER, end - size, end, method, "", status, version, headers)
+        message = message_of(_SERVER, end - size, end, method, "", status, version, headers)
         if switches(message):
             out.append(message)
             self._switch(message, end, out)
@@ -134,7 +129,11 @@ class Flow:
 
     def _frame(self, half: Half, message: Message, length: int, data: bytes, at: int, out: list[Message]) -> int:
         """The head ends at `data[at]`: announce, and take the body if it is there whole."""
-        if 0 <= length <= len(data) - at:
+        content = None
+        if isinstance(message, WebMessage):
+            half.reads = True
+            content = content_of(message, length)
+        if 0 <= length <= len(data) - at and content is None:
             message.end = message.head_end + length
             message.body_size = length
             half.message = None
@@ -146,9 +145,9 @@ class Flow:
         if half.message is None:
             half.announce(message, out)
         if length == CHUNKED:
-            half.body = Chunked(self._heads, self._head_limit)
+            half.body = Chunked(self._heads, self._head_limit, content)
         else:
-            half.body = UntilClose() if length == UNFRAMED else Sized(length)
+            half.body = UntilClose(content) if length == UNFRAMED else Sized(length, content)
         half.step = Flow._body
         return at
 
@@ -160,6 +159,18 @@ class Flow:
             if len(self._waiting) >= MAX_WAITING:
                 raise ProtocolError("too many requests without an answer")
         self._waiting.append(method)
+
+    def _asking(
+        self, half: Half, begin: int, end: int, method: str, target: str, version: str, headers: dict[str, str]
+    ) -> Message:
+        """The request that has this head."""
+        message = half.message
+        if message is None:
+            self._ask(method)
+            return message_of(_CLIENT, begin, end, method, target, 0, version, headers)
+        message.head_end = end  # announced early
+        message.headers = headers
+        return message
 
     def _asked(self, status: int, out: list[Message]) -> str:
         """The method of the request that the response which begins now, with this status, answers."""
@@ -209,14 +220,7 @@ class Flow:
         end = half.begin + len(half.pending)
         if half.side is _CLIENT:
             method, target, version, headers, length, _ = self._heads.request(head)
-            message = half.message
-            if message is None:
-                self._ask(method)
-                message = Message(_CLIENT, half.begin, end, method, target, 0, version, headers)
-            else:  # announced early
-                message.head_end = end
-                message.headers = headers
-            return message, length
+            return self._asking(half, half.begin, end, method, target, version, headers), length
         status, version, headers, length, _ = self._heads.response(head)
         if status < 200 and status != 101:
             return None
@@ -261,6 +265,8 @@ class Flow:
         if message is not None:
             message.end = end
             message.body_size = body_size
+            if isinstance(message, WebMessage):
+                take_content(message, half.body)
             if half.announced is not out:
                 out.append(message)
         half.forget()

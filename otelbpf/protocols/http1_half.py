@@ -30,6 +30,7 @@ class Half:
         "overflow",
         "pending",
         "position",
+        "reads",
         "searched",
         "side",
         "step",
@@ -48,6 +49,8 @@ class Half:
         """The list that announced it: within one call a message is announced once."""
         self.body: Body | None = None
         self.drift: Drift | None = None
+        self.reads = False
+        """A message was one of gRPC-Web."""
         self.pending: bytes | bytearray = b""
         """The beginning of a head, or what is held behind a CONNECT; see `keep`."""
         self.begin = 0

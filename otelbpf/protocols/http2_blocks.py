@@ -11,7 +11,7 @@ from typing import Final
 
 from otelbpf.protocols import http2_frames as h2
 from otelbpf.protocols.base import Incomplete, Message, ProtocolError
-from otelbpf.protocols.http2_grpc import Parts
+from otelbpf.protocols.grpc import parts_of
 from otelbpf.protocols.http2_half import Block, Half, Open
 from otelbpf.protocols.http2_head import Head
 from otelbpf.protocols.http2_streams import BEYOND, UNSEEN, Streams
@@ -149,7 +149,7 @@ class Blocks(Streams):
             message.headers = head.headers
             message.unknown = head.of_response
             message.incomplete = BEYOND if head.beyond else Incomplete.NONE
-            opened.parts = Parts() if head.grpc else None
+            opened.parts = parts_of(head.grpc) if head.grpc else None
             if ends:
                 self._end(half, stream, opened, half.end, out)
             return

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 from otelbpf.protocols.base import Message, Side, StreamMessage
+from otelbpf.protocols.grpc import Parts
 from otelbpf.protocols.hpack_decode import Decoder
-from otelbpf.protocols.http2_grpc import Parts
 
 Step = Callable[[Any, "Half", bytes, int, list[Message]], int]
 """A method of the conversation, unbound: takes bytes of a side from an index on, adds messages to the list, returns the

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from otelbpf.protocols.grpc import GRPC
+
 OWN: Final = frozenset({":authority", ":method", ":path", ":protocol", ":scheme", ":status", "content-type", "host"})
 """Fields that are kept whoever wants them: they say what a message is."""
 
@@ -11,7 +13,6 @@ NOTHING: Final[frozenset[str]] = frozenset()
 _UNNAMED: Final = frozenset({""})
 _UNNAMED_STATUS: Final = frozenset({"", ":status"})
 _OF_REQUEST: Final = (":method", ":path", ":scheme", ":authority")
-_GRPC: Final = "application/grpc"
 
 
 class Head:
@@ -37,7 +38,8 @@ class Head:
         self.status = 0
         self.pseudo = False
         """There is a field that no trailers may have."""
-        self.grpc = False
+        self.grpc = ""
+        """The content type, where it is one of gRPC's."""
         self.beyond = beyond
         """Not everything that is wanted was kept."""
         self.of_request = self.of_response = self.of_trailers = NOTHING
@@ -60,7 +62,9 @@ def read_head(values: dict[str, str], *, unnamed: bool, beyond: bool) -> Head:
         values["host"] = authority
     if status is not None and status.isascii() and status.isdigit() and len(status) == 3:
         head.status = int(status)
-    head.grpc = values.get("content-type", "").startswith(_GRPC)
+    content_type = values.get("content-type", "")
+    if content_type.startswith(GRPC):
+        head.grpc = content_type
     if unnamed:
         present = (method, path, values.get(":scheme"), authority)
         missing = [name for name, value in zip(_OF_REQUEST, present, strict=True) if value is None]

@@ -22,7 +22,7 @@ from typing import Final
 
 from otelbpf.protocols import http2_frames as h2
 from otelbpf.protocols.base import Incomplete, Message, StreamMessage
-from otelbpf.protocols.http2_grpc import Parts
+from otelbpf.protocols.grpc import parts_of
 from otelbpf.protocols.http2_half import Half, Open
 from otelbpf.protocols.http2_head import Head, read_head
 
@@ -84,7 +84,8 @@ class Streams:
             0 if ends and grpc else -1,
         )
         out.append(message)
-        opened = Open(message, self._call, half.losses, self._server.losses, Parts() if grpc and not ends else None)
+        parts = parts_of(grpc) if grpc and not ends else None
+        opened = Open(message, self._call, half.losses, self._server.losses, parts)
         if not ends:
             self._hold(half.open, stream, opened)
         return opened
@@ -107,7 +108,11 @@ class Streams:
         message.end = end
         if opened.losses == half.losses and opened.body_size >= 0:
             message.body_size = opened.body_size
-            message.parts = opened.parts.count if opened.parts is not None else -1
+            parts = opened.parts
+            if parts is not None:
+                message.parts = parts.count
+                if not message.trailers:
+                    message.trailers = parts.trailers()
         elif message.incomplete is _NONE:
             message.incomplete = _UNKNOWN_SIZE
         del half.open[stream]

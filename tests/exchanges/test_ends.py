@@ -5,9 +5,11 @@ from __future__ import annotations
 import pytest
 
 from otelbpf.telemetry.ledger import Lost, Unseen
-from otelbpf.tracing.span import Status
+from otelbpf.tracing.span import Kind, Status
 from tests.exchanges.test_session import GET, balanced
-from tests.fake_kernel import FakeKernel, attributes
+from tests.fake_kernel import BOOT_NS, FakeKernel, attributes
+
+MS = 1_000_000
 
 
 @pytest.mark.parametrize("error", [0, 104])
@@ -22,6 +24,47 @@ def test_a_server_that_closes_without_an_answer_is_an_error(error: int) -> None:
     assert attributes(span)["error.type"] == ("ECONNRESET" if error else "connection_closed")
     assert "http.response.status_code" not in attributes(span)
     balanced(kernel)
+
+
+def test_a_request_without_an_answer_lasts_until_its_side_is_done() -> None:
+    """A client that waits no longer closes: that is its end, even if the server has not noticed. The server is at work
+    until it closes, too."""
+    kernel = FakeKernel()
+    client, server = kernel.pair()
+    client.send(GET % 1)
+    server.receive(GET % 1)
+    began = kernel.now_ns
+    kernel.tick(300 * MS)
+    client.end_sending()
+    server.peer_ends()
+    gave_up = kernel.now_ns
+    kernel.tick(1200 * MS)
+    server.close()
+    client.close()
+    spans = {span.kind: span for span in kernel.spans()}
+    assert {kind: attributes(span)["error.type"] for kind, span in spans.items()} == dict.fromkeys(
+        (Kind.CLIENT, Kind.SERVER), "connection_closed"
+    )
+    ends = {kind: span.end_ns - BOOT_NS for kind, span in spans.items()}
+    assert began + 300 * MS <= ends[Kind.CLIENT] <= gave_up
+    assert gave_up + 1200 * MS <= ends[Kind.SERVER] <= kernel.now_ns
+    balanced(kernel)
+
+
+def test_a_client_whose_server_closes_ends_with_that() -> None:
+    """By a FIN or by a reset, however late the client closes."""
+    for error in (0, 104):
+        kernel = FakeKernel()
+        client = kernel.connect().send(GET % 1)
+        kernel.tick(300 * MS)
+        ended = kernel.now_ns
+        if not error:
+            client.peer_ends()
+            ended = kernel.now_ns
+            kernel.tick(1200 * MS)
+        client.close(error=error)
+        (span,) = kernel.spans()
+        assert ended <= span.end_ns - BOOT_NS <= ended + 10 * MS
 
 
 def test_a_response_cut_off_is_an_error_with_its_status() -> None:

@@ -17,7 +17,7 @@ from typing import Final
 
 from otelbpf.connections.address import Endpoints
 from otelbpf.exchanges.exchange import Exchange
-from otelbpf.protocols.base import Message, StreamMessage
+from otelbpf.protocols.base import Message, StreamMessage, WebMessage
 from otelbpf.tracing.conventions.http import (
     NO_HEADERS,
     SHAPING_HEADERS,
@@ -107,7 +107,8 @@ _ROUNDED_UP: Final = 0.02
 """How much longer than the deadline a client may say that it is: it sends few digits, rounded up."""
 _SLACK_NS: Final = 50_000_000
 """And how much earlier the end may come, by the time from the setting of the deadline until the request was written and
-read: at most this, and a quarter of what was allowed."""
+read (a first call that connects takes 16 ms in between): at most this, and a quarter of what was allowed. Deadlines end
+calls often and cancellations so shortly before them hardly ever: those are taken for deadlines."""
 
 
 # Python 3.11 takes ten times as long for a member of an enum as for a name.
@@ -243,7 +244,7 @@ _OF_RESPONSE: Final = ("otelbpf.rpc.response.messages", "http.response.body.size
 
 def _measure(found: Attributes, message: Message, names: tuple[str, str]) -> None:
     """How many messages, and how many bytes."""
-    if isinstance(message, StreamMessage) and message.parts >= 0:
+    if isinstance(message, StreamMessage | WebMessage) and message.parts >= 0:
         found.append((names[0], message.parts))
     if message.body_size >= 0:
         found.append((names[1], message.body_size))
@@ -269,14 +270,16 @@ def _status_code(exchange: Exchange, kind: Kind) -> str:
             return _BY_NUMBER.get(number, UNKNOWN)
     if exchange.error:
         code = _OF_RESET.get(exchange.error, "")
-        return DEADLINE_EXCEEDED if code == CANCELLED and _deadline_passed(exchange) else code
+        may_be_late = code == CANCELLED or isinstance(exchange.request, WebMessage)
+        return DEADLINE_EXCEEDED if may_be_late and _deadline_passed(exchange) else code
     if response is None or kind is _SERVER or response.status in (0, 200):
         return ""
     return _OF_HTTP.get(response.status, UNKNOWN)
 
 
 def _deadline_passed(exchange: Exchange) -> bool:
-    """A client whose deadline passes cancels the stream, and says no more than that."""
+    """A client whose deadline passes cancels the stream, or closes the connection of HTTP/1, and says no more
+    than that."""
     match = _TIMEOUT.fullmatch(exchange.request.headers.get("grpc-timeout", ""))
     if match is None:
         return False
@@ -287,4 +290,4 @@ def _deadline_passed(exchange: Exchange) -> bool:
 
 
 def _trailers(message: Message) -> dict[str, str]:
-    return message.trailers if isinstance(message, StreamMessage) else {}
+    return message.trailers if isinstance(message, StreamMessage | WebMessage) else {}

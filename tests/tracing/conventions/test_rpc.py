@@ -9,7 +9,7 @@ from opentelemetry.semconv.attributes import error_attributes, network_attribute
 from otelbpf.connections.address import parse_endpoints
 from otelbpf.events.encode import encode_endpoints
 from otelbpf.exchanges.exchange import Exchange
-from otelbpf.protocols.base import Message, Side, StreamMessage
+from otelbpf.protocols.base import Message, Side, StreamMessage, WebMessage
 from otelbpf.tracing.conventions import http, rpc
 from otelbpf.tracing.redact import Redactor
 from otelbpf.tracing.span import Kind, Status
@@ -143,6 +143,9 @@ def test_trailers_only_have_the_status_among_the_headers() -> None:
         ("100m", 20 * MS, "CANCELLED"),
         ("100m", 101 * MS, "DEADLINE_EXCEEDED"),
         ("100m", 99 * MS, "DEADLINE_EXCEEDED"),
+        ("100m", 72 * MS, "CANCELLED"),
+        ("300m", 243 * MS, "CANCELLED"),
+        ("300m", 245 * MS, "DEADLINE_EXCEEDED"),
         ("2S", 1990 * MS, "DEADLINE_EXCEEDED"),
         ("1H", 1990 * MS, "CANCELLED"),
         ("100000u", 120 * MS, "DEADLINE_EXCEEDED"),
@@ -175,6 +178,16 @@ def test_a_reset_is_the_status_that_grpc_makes_of_it(reset: str, code: str) -> N
     )
 
 
+@pytest.mark.parametrize(("took_ns", "code"), [(50 * MS, None), (101 * MS, "DEADLINE_EXCEEDED")])
+def test_a_deadline_of_grpc_web_closes_the_connection(took_ns: int, code: str | None) -> None:
+    """HTTP/1 has no other way to end a call."""
+    headers = {"host": "shop", "content-type": "application/grpc-web", "grpc-timeout": "100m"}
+    request = WebMessage(Side.CLIENT, 0, 10, "POST", PATH, 0, "1.1", headers)
+    exchange = Exchange(request, 7, 1000, 2000, None, 3000, 1000 + took_ns, error="connection_closed")
+    found, attributes = described(exchange)
+    assert (attributes.get("rpc.response.status_code"), found.error_type) == (code, code or "connection_closed")
+
+
 def test_a_broken_connection_has_no_status() -> None:
     """What each end made of it is not on the wire."""
     found, attributes = described(call(answered=False, error="ECONNRESET"))
@@ -195,10 +208,12 @@ def test_an_answer_that_is_not_grpcs_is_mapped_for_the_client(status: int, code:
 
 
 def test_grpc_web_over_http_1_has_a_status_only_where_it_can_be_seen() -> None:
-    """It stands in the body, behind the messages; in a response of trailers only, among the headers."""
+    """It stands in the body, behind the messages, and may not be seen; in a response of trailers only, among the
+    headers."""
     headers = {"host": "shop", "content-type": "application/grpc-web+proto"}
     request = Message(Side.CLIENT, 0, 10, "POST", PATH, version="1.1", headers=headers, end=10, body_size=12)
-    response = Message(Side.SERVER, 0, 10, status=200, version="1.1", end=12, body_size=30)
+    response = WebMessage(Side.SERVER, 0, 10, "POST", "", 200, "1.1", {})
+    response.end, response.body_size = 12, 30
     exchange = Exchange(request, 7, 1000, 2000, response, 3000, 4000)
 
     found, attributes = described(exchange)
@@ -208,6 +223,11 @@ def test_grpc_web_over_http_1_has_a_status_only_where_it_can_be_seen() -> None:
 
     response.headers = {"grpc-status": "7"}
     assert described(exchange)[1]["rpc.response.status_code"] == "PERMISSION_DENIED"
+
+    response.headers, response.trailers, response.parts = {}, {"grpc-status": "14"}, 2
+    found, attributes = described(exchange)
+    assert (found.error_type, attributes["rpc.response.status_code"]) == ("UNAVAILABLE", "UNAVAILABLE")
+    assert (attributes["otelbpf.rpc.response.messages"], "otelbpf.unknown" in attributes) == (2, False)
 
 
 def test_what_is_no_call_is_none() -> None:
