@@ -144,7 +144,7 @@ def test_kernel_tls_is_counted_and_never_misread(recorder: Recorder, do: Run) ->
         pytest.skip("needs a kernel with CONFIG_TLS")
     client = recorder.side(*found)
 
-    assert client.sent == [Piece(0, b"plain"), Piece(5, b"", 18 + 1 + 16 + 5, Unseen.SYSCALL)]
+    assert client.sent == [Piece(0, b"plain"), Piece(5, b"", 18 + 1 + 16 + 5, Unseen.KERNEL_TLS)]
 
 
 def test_io_uring_is_seen_where_the_kernel_shows_its_buffers(recorder: Recorder, do: Run) -> None:

@@ -107,8 +107,9 @@ class Stream:
         ledger.seen_bytes += captured + seen_tail
         if missing > seen_tail:
             ledger.unseen_bytes[_REASONS[event.flags >> 8]] += missing - seen_tail
-        gap = Piece(self._sent, offset + captured, b"", Gap(missing, deliberate, tail if deliberate else b""))
-        return [Piece(self._sent, offset, data), gap] if captured else [gap]
+        gap = Gap(missing, deliberate, tail if deliberate else b"", event.flags >> 8 == _KERNEL_TLS)
+        behind = Piece(self._sent, offset + captured, b"", gap)
+        return [Piece(self._sent, offset, data), behind] if captured else [behind]
 
     def skip_to(self, offset: int, time_ns: int) -> list[Piece]:
         """Give up the bytes before `offset`: they will not come."""
@@ -203,6 +204,7 @@ def explain_holes(
 _NEVER: Final = 1 << 62
 _BUDGET: Final = 1
 _SENDFILE: Final = 2
+_KERNEL_TLS: Final = 8
 _REASONS: Final = (
     Unseen.HOLE,
     Unseen.BEYOND_BUDGET,
@@ -212,5 +214,6 @@ _REASONS: Final = (
     Unseen.SEGMENTS,
     Unseen.FAULT,
     Unseen.TRUNC,
+    Unseen.KERNEL_TLS,
 )
 """By events.wire.Unseen, as it stands in the upper byte of a data record's flags."""

@@ -64,6 +64,7 @@ class Unseen(enum.IntEnum):
     SEGMENTS = 5
     FAULT = 6
     TRUNC = 7
+    KERNEL_TLS = 8
 
 
 class Loss(enum.IntEnum):

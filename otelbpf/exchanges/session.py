@@ -187,6 +187,8 @@ class Session(Dialogue):
             return self._speak(piece)
         if self.heir is not None:
             return self.heir.take_piece(piece)
+        if piece.gap is not None and piece.gap.encrypted and self.phase is Phase.LISTENING:
+            return self.encrypted(Piece(piece.sent, piece.offset, b""))
         done = self._listen(piece) if self.phase is Phase.LISTENING else []
         self._forget_behind(piece)
         return done

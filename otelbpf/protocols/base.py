@@ -188,14 +188,16 @@ class StreamMessage(Message):
 class Gap(Value):
     """Bytes that went over the wire but did not reach the parser."""
 
-    __match_args__ = ("size", "deliberate", "tail")
+    __match_args__ = ("size", "deliberate", "tail", "encrypted")
 
-    def __init__(self, size: int, deliberate: bool, tail: bytes = b"") -> None:
+    def __init__(self, size: int, deliberate: bool, tail: bytes = b"", encrypted: bool = False) -> None:
         self.size: Final = size
         self.deliberate: Final = deliberate
         """Not copied because they were beyond the budget, seen by count; otherwise lost."""
         self.tail: Final = tail
         """The last bytes of the gap, where they were copied (deliberate ones only)."""
+        self.encrypted: Final = encrypted
+        """The kernel encrypts them: no protocol that is known here will ever be seen."""
 
 
 class Parser(Protocol):

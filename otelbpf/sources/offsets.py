@@ -29,6 +29,7 @@ _NEEDED = (
     ("socket", "file"),
     ("inet_sock", "inet_sport"),
     ("inet_connection_sock", "icsk_ulp_ops"),
+    ("tcp_ulp_ops", "name"),
     ("tcp_sock", "write_seq"),
     ("tcp_sock", "copied_seq"),
     ("tcp_sock", "rcv_nxt"),

@@ -31,6 +31,8 @@ class Unseen(enum.StrEnum):
     SEGMENTS = "segments"
     FAULT = "fault"
     TRUNC = "trunc"
+    KERNEL_TLS = "kernel_tls"
+    """Ciphertext where the kernel encrypts and decrypts for the application."""
     UNREAD = "unread"
     """Arrived, but the application never read them."""
     HOLE = "hole"

@@ -14,7 +14,7 @@ from otelbpf.connections.connection import Connection
 from otelbpf.events.encode import NO_ENDPOINTS
 from otelbpf.events.traffic import Data
 from otelbpf.events.types import Tls
-from otelbpf.events.wire import Flag, TlsEvent
+from otelbpf.events.wire import Flag, TlsEvent, Unseen
 from otelbpf.exchanges.exchange import Exchange
 from otelbpf.protocols import detect
 from otelbpf.protocols.http2_seek import begins_with_frames
@@ -36,6 +36,7 @@ _UNFINISHED: Final = int(Flag.UNFINISHED)
 _FILLED: Final = int(Flag.FILLED)
 _ROLE: Final = int(Flag.CLIENT | Flag.SERVER)
 _CLIENT: Final = int(Flag.CLIENT)
+_KERNEL_TLS: Final = int(Unseen.KERNEL_TLS)
 _SERVER: Final = int(Flag.SERVER)
 _NO: Final = detect.Verdict.NO
 _HTTP2_PREFACE: Final = b"PRI * HTTP/2.0"
@@ -230,6 +231,9 @@ class Encryption:
         if end.plains:
             if handshake.over:
                 self._leave_out(connection)
+            return
+        if event.flags >> 8 == _KERNEL_TLS:
+            end.spoken.take_unseen(sent is bool(connection.flags & _CLIENT), event.length)
             return
         end.pieces += 1
         if end.pieces > MAX_PIECES:

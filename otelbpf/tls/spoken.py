@@ -18,6 +18,12 @@ _ALERT: Final = 2 + _ADDED
 _KEY_UPDATE: Final = 4 + 1 + _ADDED
 
 
+_RECORD: Final = 5
+_WITHOUT_TYPE: Final = frozenset(_RECORD + length for length in (_ALERT, _KEY_UPDATE, 2 + 16, 2 + 24, 16 + 16, 16 + 24))
+"""Records of which not even the type is seen, as they lie in the stream: those, and in TLS 1.2 alerts and a Finished,
+with the nonce that AES-GCM adds or without."""
+
+
 class Spoken:
     """Of one connection."""
 
@@ -39,3 +45,8 @@ class Spoken:
                     self._finished = True
                 elif length not in (_ALERT, _KEY_UPDATE):
                     self.yes = True
+
+    def take_unseen(self, by_client: bool, length: int) -> None:
+        """So many bytes that the kernel encrypted, the last part of a handshake or later."""
+        if by_client and length not in _WITHOUT_TYPE:
+            self.yes = True

@@ -89,7 +89,7 @@ static inline struct socket_entry *account(struct call *call, struct work *work,
 			return 0;
 		begin = entry->end[direction];
 		call->length = moved;
-		call->reason = UNSEEN_SYSCALL;
+		call->reason = sk_has_kernel_tls(sk) ? UNSEEN_KERNEL_TLS : UNSEEN_SYSCALL;
 	}
 	if (entry->verdict == VERDICT_OWN || entry->verdict == VERDICT_FILTERED) {
 		if (entry->told)

@@ -51,6 +51,7 @@ enum unseen {
 	UNSEEN_SEGMENTS = 5,	/* more iovec segments than the probe walks */
 	UNSEEN_FAULT = 6,	/* the buffer could not be read */
 	UNSEEN_TRUNC = 7,	/* received with MSG_TRUNC: thrown away by the application's wish */
+	UNSEEN_KERNEL_TLS = 8,	/* ciphertext that only the kernel saw: it encrypts and decrypts for the application */
 };
 
 /* The reasons of the kernel's own loss counters (array map `losses`, one struct loss a reason and CPU). */

@@ -88,6 +88,13 @@ static inline int sk_has_upper_layer(u64 sk)
 	return read_u64(sk + OFFSET_INET_CONNECTION_SOCK_ICSK_ULP_OPS) != 0;
 }
 
+static inline int sk_has_kernel_tls(u64 sk)
+{
+	u64 protocol = read_u64(sk + OFFSET_INET_CONNECTION_SOCK_ICSK_ULP_OPS);
+
+	return protocol && read_u32(protocol + OFFSET_TCP_ULP_OPS_NAME) == ('t' | 'l' << 8 | 's' << 16);
+}
+
 static inline u32 sk_network_namespace(u64 sk)
 {
 #ifdef OFFSET_NET_NS_INUM

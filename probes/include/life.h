@@ -48,9 +48,9 @@ static inline void tell_end(u64 sk, struct socket_entry *entry)
 	/* Nothing follows that could notice what went by no hook: bytes spliced from the socket as its last, and all that the
 	 * kernel encrypted or decrypted itself.
 	 */
-	if (entry->told && sk_has_upper_layer(sk)) {
-		advance_to(sk, entry, SENT, entry->sent, UNSEEN_SYSCALL);
-		advance_to(sk, entry, RECEIVED, entry->received, UNSEEN_SYSCALL);
+	if (entry->told && sk_has_kernel_tls(sk)) {
+		advance_to(sk, entry, SENT, entry->sent, UNSEEN_KERNEL_TLS);
+		advance_to(sk, entry, RECEIVED, entry->received, UNSEEN_KERNEL_TLS);
 	} else if (entry->told) {
 		advance_to(sk, entry, RECEIVED, entry->received, UNSEEN_SENDFILE);
 	}

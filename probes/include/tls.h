@@ -18,7 +18,7 @@ static inline void on_handshake_over(u64 session, u64 sk)
 	struct tls_entry *entry = tls_sessions.lookup(&key);
 	struct socket_entry *carrier;
 
-	if (!entry || sk == NO_CARRIER || sk == SEVERAL_CARRIERS || !sk_has_upper_layer(sk))
+	if (!entry || sk == NO_CARRIER || sk == SEVERAL_CARRIERS || !sk_has_kernel_tls(sk))
 		return;
 	carrier = sockets.lookup(&sk);
 	if (!carrier)

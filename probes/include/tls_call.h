@@ -85,7 +85,7 @@ static inline struct tls_call *innermost(struct tls_stack *calls, u64 stack)
  */
 static inline int concerns(u32 wanted, u64 sk, u32 direction)
 {
-	return wanted == direction || (wanted == EITHER_DIRECTION && !sk_has_upper_layer(sk));
+	return wanted == direction || (wanted == EITHER_DIRECTION && !sk_has_kernel_tls(sk));
 }
 
 /* A socket sent or received within a call of the library? `stack` is the thread's in user space, 0 where it cannot be
@@ -122,7 +122,7 @@ static inline int may_carry(struct tls_call *call, s64 count)
 	if (call->carrier == NO_CARRIER || call->carrier == SEVERAL_CARRIERS || count <= 0)
 		return 0;
 	records = (u64)count / FULL_RECORD + 1;
-	added = sk_has_upper_layer(call->carrier) ? 0 : LEAST_ADDED;
+	added = sk_has_kernel_tls(call->carrier) ? 0 : LEAST_ADDED;
 	if (call->moved < count + added)
 		return 0;
 	return call->direction == RECEIVED || call->moved <= count + records * MOST_ADDED;

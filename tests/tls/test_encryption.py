@@ -8,7 +8,8 @@ import pytest
 
 from otelbpf.events import encode
 from otelbpf.events.types import Host
-from otelbpf.telemetry.ledger import Lost
+from otelbpf.events.wire import Unseen as Why
+from otelbpf.telemetry.ledger import Lost, Unseen
 from otelbpf.tls import encryption
 from otelbpf.tls.encryption import MAX_PIECES, MAX_WAITING, WAIT_NS
 from tests.batches import SIZES, in_batches, told
@@ -531,4 +532,29 @@ def test_a_late_end_of_a_session_is_no_new_one() -> None:
 
     assert kernel.ledger.connections["tls_opened"] == 1
     assert kernel.ledger.tls.kernel_bytes == len(REQUEST) + len(ANSWER)
+    balanced(kernel)
+
+
+@pytest.mark.parametrize("readable", [True, False])
+def test_a_connection_open_before_that_the_kernel_encrypts(readable: bool) -> None:
+    """Nothing of it is seen but how long it is: no request is missed in it, whether or not its library is read."""
+    kernel = FakeKernel()
+    server = kernel.accept(joined=True)
+    session = FakeSession(kernel, pid=server.pid, joined=True)
+    for number in range(3):
+        asked, answer = REQUEST.replace(b"/a", b"/%d" % number), ANSWER
+        server.receive(bytes(len(asked) + 22), captured=0, why=Why.KERNEL_TLS)
+        if readable:
+            session.bind(server).read(asked)
+        server.send(bytes(len(answer) + 22), captured=0, why=Why.KERNEL_TLS)
+        if readable:
+            session.write(answer)
+    server.close()
+    kernel.finish()
+
+    assert [attributes(span)["url.path"] for span in kernel.spans()] == (["/0", "/1", "/2"] if readable else [])
+    assert kernel.ledger.spans_lost == {}
+    assert kernel.ledger.connections["tls"] == 1
+    assert kernel.ledger.connections["tls_not_read"] == (0 if readable else 1)
+    assert kernel.ledger.unseen_bytes[Unseen.KERNEL_TLS] > 0
     balanced(kernel)

@@ -53,3 +53,17 @@ def test_of_an_open_connection_everything_but_an_end_is_data() -> None:
     spoken.take("", False, [53])
 
     assert spoken.yes
+
+
+@pytest.mark.parametrize(("version", "ciphers"), CASES)
+def test_where_the_kernel_encrypts_everything_but_an_end_is_data(version: ssl.TLSVersion, ciphers: str) -> None:
+    """Of its records not even the type is seen; TLS 1.2 sends its Finished among them."""
+    client, server, spoken = after(version, ciphers)
+    last = 16 + 16 + (0 if "CHACHA20" in ciphers else 8) + 5
+    spoken.take_unseen(True, last if version is V12 else len(client.end()))
+    spoken.take_unseen(False, len(server.encrypt(bytes(300))))
+    spoken.take_unseen(True, len(client.end()) if version is V12 else 5 + 5 + 17)
+    assert not spoken.yes
+
+    spoken.take_unseen(True, 5 + 3 + 17)
+    assert spoken.yes
