@@ -184,7 +184,7 @@ def test_noise_raises_nothing_but_record_errors(noise: bytes) -> None:
 @pytest.mark.parametrize(
     ("offset", "value"),
     [
-        (2, b"\x00\x08"),  # flags: a reason that does not exist
+        (2, b"\x00\x09"),  # flags: a reason that does not exist
         (4, b"\x70\0\0\0"),  # size: without the captured bytes
         (4, b"\xff\0\0\0"),  # size: beyond the record
         (88, b"\x04\0\0\0"),  # length: less than what was captured
