@@ -83,8 +83,10 @@ static inline struct socket_entry *account(struct call *call, struct work *work,
 	}
 	end = entry->end[direction] + moved;
 	begin = end - call->length;
-	if (moved != (s64)call->length && sk_has_upper_layer(sk)) {
-		/* The call's length is that of the plain text; the stream's, always another, is what went by. */
+	if ((moved != (s64)call->length || (entry->flags & FLAG_JOINED && !entry->end[direction])) && sk_has_upper_layer(sk)) {
+		/* The call's length is that of the plain text; the stream's, always another, is what went by. Where the
+		 * stream is counted from this call on, both are the same, and its buffers have the plain text.
+		 */
 		if (moved <= 0)
 			return 0;
 		begin = entry->end[direction];
