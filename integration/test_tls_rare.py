@@ -310,24 +310,6 @@ def test_a_session_that_is_used_again(tier: str, folder: Path, run: str) -> None
     }
 
 
-@pytest.mark.parametrize("silent", [False, True])
-def test_a_client_of_which_one_direction_is_seen(silent: bool, tier: str, folder: Path, run: str) -> None:
-    """It reads its answers by way of a BIO, past the functions that are known: its requests are lost by name, and no
-    span says that nobody answered. One that really did not read is told as before."""
-    server = start_secured("nginx", folder)
-    program = c_program("mixing.c", "libssl.so.3", "libcrypto.so.3")
-    with Collector(folder, tls=True, tier=tier, ports=[server.port]) as collector, server:
-        subprocess.run([program, str(server.port), run, "3", *(["silent"] if silent else [])], check=True)
-    spans = collector.spans()
-    assert sorted(span.path for span in spans if span.kind == "SERVER") == [
-        f"/r/{run}/{number}" for number in range(1 if silent else 3)
-    ]
-    asked = [span.attributes["error.type"] for span in spans if span.kind == "CLIENT"]
-    sheet = balance.parse(collector.stderr())
-    sheet.assert_balanced()
-    assert (asked, sheet.lost) == ((["connection_closed"], {}) if silent else ([], {"one_sided": 3}))
-
-
 def test_threads_that_hand_work_to_each_other(tier: str, folder: Path, run: str) -> None:
     """One receives, another decrypts, another sends, and all messages have one length: no span tells a wrong peer, and
     those of which it is not known say so."""

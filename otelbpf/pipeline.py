@@ -42,8 +42,6 @@ EARLY_WAIT_NS: Final = 50_000_000
 _SENT: Final = int(Flag.SENT)
 _ESTABLISHED: Final = TcpState.ESTABLISHED
 _CLOSE: Final = TcpState.CLOSE
-_UNANSWERED: Final = {TlsEvent.REFUSED: Lost.EARLY_DATA_REFUSED, TlsEvent.ONE_SIDED: Lost.ONE_SIDED}
-"""Why requests of a session have no answer that could be seen."""
 _KIND_NAMES: Final[dict[type[Event], str]] = {k: k.__name__.lower() for k in get_args(Event)} | {ProcessSeen: "process"}
 
 
@@ -234,15 +232,12 @@ class Pipeline:
             self._tls.bind(connection, event, carrier, tunnelled=tunnelled)
             return
         self._deliver(connection, connection.finish(event.sent, event.received, event.time_ns))
-        reason = _UNANSWERED.get(event.event)
-        if reason is not None and isinstance(connection.attachment, Dialogue):
-            connection.attachment.abandon(reason)
-        if event.event is TlsEvent.ONE_SIDED:
-            return
         connection.sent.end = event.sent
         if event.event is TlsEvent.SHUT:
             self._end_streams(connection)
         else:
+            if event.event is TlsEvent.REFUSED and isinstance(connection.attachment, Dialogue):
+                connection.attachment.abandon(Lost.EARLY_DATA_REFUSED)
             connection.received.end = event.received
             self._end_plain(connection)
             self._tracker.settle_plain(connection, event)

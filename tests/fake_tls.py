@@ -66,10 +66,6 @@ class FakeSession:
         """It sends no more."""
         return self._tell(TlsEvent.SHUT)
 
-    def read_elsewhere(self) -> FakeSession:
-        """What came for it was read past the functions that are known."""
-        return self._tell(TlsEvent.ONE_SIDED)
-
     def refuse(self) -> FakeSession:
         """The peer refused the early data; the session as it goes on."""
         self._tell(TlsEvent.REFUSED)

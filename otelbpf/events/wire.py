@@ -87,7 +87,6 @@ class TlsEvent(enum.IntEnum):
     SHUT = 2
     ENDED = 3
     REFUSED = 4
-    ONE_SIDED = 5
 
 
 class TcpState(enum.IntEnum):

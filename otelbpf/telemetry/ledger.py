@@ -50,8 +50,6 @@ class Lost(enum.StrEnum):
     UNPARSABLE = "unparsable"
     EVICTED = "evicted"
     EARLY_DATA_REFUSED = "early_data_refused"
-    ONE_SIDED = "one_sided"
-    """Inside TLS: its application reads the answers in a way that is not seen."""
     """It went with the client's handshake, and the server did not take it there."""
     FILTERED = "filtered"
     SAMPLED_OUT = "sampled_out"

@@ -145,7 +145,6 @@ enum tls_event {
 	TLS_SHUT = 2,	/* the application sends no more (close_notify) */
 	TLS_ENDED = 3,	/* the library freed the session; the last record of it */
 	TLS_REFUSED = 4,	/* the peer refused the early data it began with; the last record of it, another follows */
-	TLS_ONE_SIDED = 5,	/* it reads by functions that are not known here: what came for it is not seen */
 };
 
 /* The header's socket and epoch tell the TLS session: one plain text stream each way. Its flags and endpoints are those of

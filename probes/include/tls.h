@@ -62,8 +62,6 @@ static inline void tell_library_call(struct pt_regs *ctx, struct tls_stack *call
 		if (!entry)
 			return;
 	}
-	if (direction == RECEIVED)
-		entry->reads = 1;
 	heed_commands(name_session(&key), &entry->plain, to);
 	entry->plain.tid = id;
 	if (entry->plain.verdict == VERDICT_UNKNOWN) {

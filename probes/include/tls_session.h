@@ -20,8 +20,6 @@ struct tls_entry {
 	u32 refused;	/* what was written as early data was, and is told */
 	u32 shared;	/* how often it will be freed before it is */
 	struct socket_key entrusted;	/* the socket that the kernel encrypts for it */
-	u64 arrived;	/* bytes its carrier had received when it was bound */
-	u64 reads;	/* the application called a function that reads */
 };
 
 BPF_TABLE("lru_hash", struct tls_key, struct tls_entry, tls_sessions, MAX_TLS_SESSIONS);
@@ -70,29 +68,14 @@ static inline void begin_session(struct tls_key *key, u16 flags, struct settings
 	tls_sessions.update(key, &entry);
 }
 
-/* The socket brought something, and no function that reads was called: the application has others for it, as BIO_read() of
- * BIO_f_ssl(), which goes to the library's inside.
- */
-static inline void tell_one_sided(struct tls_key *key, struct tls_entry *entry)
-{
-	u64 sk = entry->carrier.socket;
-	struct socket_entry *carrier = sockets.lookup(&sk);
-
-	if (!entry->reads && carrier && carrier->epoch_ns == entry->carrier.epoch_ns &&
-	    carrier->end[RECEIVED] > entry->arrived)
-		tell_session(key, entry, TLS_ONE_SIDED);
-}
-
 static inline void end_session(struct tls_key *key)
 {
 	struct tls_entry *entry = tls_sessions.lookup(key);
 
 	if (!entry)
 		return;
-	if (entry->plain.told) {
-		tell_one_sided(key, entry);
+	if (entry->plain.told)
 		tell_session(key, entry, TLS_ENDED);
-	}
 	tls_sessions.delete(key);
 }
 
@@ -175,7 +158,6 @@ static inline void on_session_shut(u64 session)
 	if (!entry || !entry->plain.told || entry->plain.state == TCP_FIN_WAIT1)
 		return;
 	entry->plain.state = TCP_FIN_WAIT1;
-	tell_one_sided(&key, entry);
 	tell_session(&key, entry, TLS_SHUT);
 }
 
@@ -195,7 +177,6 @@ static inline void bind_session(struct tls_key *key, struct tls_entry *entry, u6
 		return;
 	entry->carrier.socket = sk;
 	entry->carrier.epoch_ns = carrier->epoch_ns;
-	entry->arrived = carrier->end[RECEIVED];
 	entry->plain.endpoints = carrier->endpoints;
 	entry->plain.flags &= ~(FLAG_CLIENT | FLAG_SERVER);
 	entry->plain.flags |= carrier->flags & (FLAG_CLIENT | FLAG_SERVER);

@@ -117,29 +117,6 @@ def test_early_data_that_the_server_refuses() -> None:
     balanced(kernel)
 
 
-@pytest.mark.parametrize("shut", [True, False])
-def test_answers_that_are_read_past_the_known_functions(shut: bool) -> None:
-    """The requests are lost by name: that nobody answered is not known."""
-    kernel = FakeKernel()
-    socket = kernel.connect(pid=100)
-    ours, theirs = handshake_over(socket, None)
-    session = FakeSession(kernel, pid=100)
-    for _ in range(2):
-        socket.send(ours.encrypt(REQUEST))
-        session.bind(socket).write(REQUEST)
-        socket.receive(theirs.encrypt(ANSWER))
-    session.read_elsewhere()
-    if shut:
-        session.shut().read_elsewhere()
-    session.free()
-    socket.close()
-    kernel.wait()
-
-    assert kernel.spans() == []
-    assert kernel.ledger.spans_lost == {Lost.ONE_SIDED: 2}
-    balanced(kernel)
-
-
 def exchange_in_memory(
     kernel: FakeKernel,
     session: FakeSession,
