@@ -173,7 +173,7 @@ class Pipeline:
             done = session.take(bool(event.flags & _SENT), event.offset, event.data)
             if done:
                 self._done(connection, done)
-            if session.attention or connection.ending_ns:
+            if session.attention or connection.ending:
                 self._attend(connection, session)
             return
         self._deliver(connection, connection.add(event))
@@ -187,7 +187,7 @@ class Pipeline:
         if connection is not None:
             if event.new_state is _ESTABLISHED and event.old_state is not event.new_state:
                 self._correlator.note(connection)
-            if connection.ending_ns:
+            if connection.ending:
                 self._end_streams(connection)
             if over:
                 self._end(connection, event)
@@ -233,6 +233,8 @@ class Pipeline:
             return
         self._deliver(connection, connection.finish(event.sent, event.received, event.time_ns))
         connection.sent.end = event.sent
+        connection.touched_ns = event.time_ns
+        connection.closing_ns = connection.closing_ns or event.time_ns
         if event.event is TlsEvent.SHUT:
             self._end_streams(connection)
         else:
@@ -310,7 +312,7 @@ class Pipeline:
         """What a session or a stream needs beyond its bytes."""
         if session.heir is not None:
             connection.attachment = session = session.heir
-        if connection.ending_ns:
+        if connection.ending:
             self._end_streams(connection)
         session.attention = False
         if session.waits:

@@ -28,9 +28,10 @@ class Connection:
     __slots__ = (
         "attachment",
         "calls",
+        "closing_ns",
         "conversation",
         "copied_more",
-        "ending_ns",
+        "ending",
         "endpoints",
         "first_sequence",
         "flags",
@@ -59,8 +60,11 @@ class Connection:
         self.held: list[Data] | None = None
         """Records behind a hole, in the order they came; those of the other direction wait with them, because the
         order of requests and responses is worth as much as that of bytes. None where none does."""
-        self.ending_ns = 0
-        """When one of the sides said that it sends no more; 0 as long as neither has."""
+        self.ending = False
+        """One of the sides has said that it sends no more."""
+        self.closing_ns = 0
+        """When this side gave it up: a server when it said that it sends no more, a client also when its server did. 0
+        as long as none has."""
         self.muted = False
         self.copied_more = False
         self.tls: object = None

@@ -31,6 +31,7 @@ _CLOSE: Final = TcpState.CLOSE
 _REMOTE_FIN: Final = (TcpState.CLOSE_WAIT, TcpState.CLOSING, TcpState.TIME_WAIT, TcpState.LAST_ACK)
 _LOCAL_FIN: Final = (TcpState.FIN_WAIT1, TcpState.LAST_ACK)
 _ROLE: Final = int(Flag.CLIENT | Flag.SERVER)
+_CLIENT: Final = int(Flag.CLIENT)
 _PLAIN: Final = int(Flag.PLAIN)
 
 
@@ -113,10 +114,13 @@ class Tracker:
                 connection.first_sequence = (event.first_sent, event.first_received)
         if new in _LOCAL_FIN and old is not _LAST_ACK:
             connection.sent.end = event.sent
-            connection.ending_ns = connection.ending_ns or event.time_ns
+            connection.ending = True
+            connection.closing_ns = connection.closing_ns or event.time_ns
         if new in _REMOTE_FIN and connection.received.end < 0:
             connection.received.end = event.arrived
-            connection.ending_ns = connection.ending_ns or event.time_ns
+            connection.ending = True
+            if connection.flags & _CLIENT:
+                connection.closing_ns = connection.closing_ns or event.time_ns
         return connection
 
     def settle(self, event: State) -> None:

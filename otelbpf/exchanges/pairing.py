@@ -336,6 +336,7 @@ def cut_off(
 
 
 def given_up_ns(exchange: Exchange, connection: Connection) -> int:
-    """When an exchange ended that had no answer: a client waits until one of the sides ends the connection, a server is
-    at work until it has closed it."""
-    return connection.touched_ns if exchange.serving else connection.ending_ns or connection.touched_ns
+    """When an exchange ended that had no answer: with the connection, as this side saw it. A client that sends no more
+    but goes on waiting (shutdown(2)) looks like one that has closed."""
+    closing_ns = connection.closing_ns
+    return closing_ns if closing_ns >= exchange.request_first_ns else connection.touched_ns

@@ -120,15 +120,34 @@ class WebMessage(Message):
         side: Side,
         begin: int,
         head_end: int,
-        method: str,
-        target: str,
-        status: int,
-        version: str,
-        headers: dict[str, str],
+        method: str = "",
+        target: str = "",
+        status: int = 0,
+        version: str = "",
+        headers: dict[str, str] = _NO_FIELDS,
+        end: int = -1,
+        body_size: int = -1,
+        incomplete: Incomplete = Incomplete.NONE,
+        upgrade: bool = False,
+        unknown: frozenset[str] = _NOTHING,
         trailers: dict[str, str] = _NO_FIELDS,
         parts: int = -1,
     ) -> None:
-        super().__init__(side, begin, head_end, method, target, status, version, headers)
+        super().__init__(
+            side,
+            begin,
+            head_end,
+            method,
+            target,
+            status,
+            version,
+            headers,
+            end,
+            body_size,
+            incomplete,
+            upgrade,
+            unknown,
+        )
         self.trailers = trailers
         """As `headers`."""
         self.parts = parts

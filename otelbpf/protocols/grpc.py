@@ -31,9 +31,11 @@ _BASE64: Final = re.compile(rb"[^=]+={0,2}")  # what is flushed early is padded 
 class Parts:
     """Counts messages, and keeps trailers; from the first prefix that is missing on it knows nothing."""
 
-    __slots__ = ("_kept", "_left", "_prefix", "count")
+    __slots__ = ("_kept", "_left", "_prefix", "_web", "count")
 
-    def __init__(self) -> None:
+    def __init__(self, *, web: bool) -> None:
+        """`web`: trailers may come as a message."""
+        self._web = web
         self.count = 0
         """Messages so far; -1 where a prefix was not seen, or it is no gRPC."""
         self._left = 0  # bytes of the running message
@@ -71,7 +73,7 @@ class Parts:
             self.count = -1
         elif flags <= _COMPRESSED:
             self.count += 1
-        elif flags == _TRAILERS and self._left <= _MOST_KEPT:
+        elif flags == _TRAILERS and self._web and self._left <= _MOST_KEPT:
             self._kept = bytearray()
         elif not flags & _TRAILERS:
             self.count = -1
@@ -103,7 +105,7 @@ class TextParts(Parts):
     __slots__ = ("_text",)
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__(web=True)
         self._text = b""  # the beginning of a group of four
 
     def feed(self, data: bytes, at: int, end: int) -> None:
@@ -126,4 +128,4 @@ class TextParts(Parts):
 
 def parts_of(content_type: str) -> Parts:
     """What reads the content of a message of this type, one of gRPC's."""
-    return TextParts() if content_type.startswith(_WEB_TEXT) else Parts()
+    return TextParts() if content_type.startswith(_WEB_TEXT) else Parts(web=content_type.startswith(WEB))

@@ -169,7 +169,7 @@ class Encryption:
             plain.tls.error = error
             plain.tls.orphaned_ns = now_ns
             plain.tls.carrier = None
-            plain.ending_ns, plain.touched_ns = carrier.ending_ns, now_ns
+            plain.closing_ns, plain.touched_ns = plain.closing_ns or carrier.closing_ns, now_ns
             if carrier.received.end >= 0:
                 plain.received.end = plain.received.position
             if carrier.sent.end >= 0:

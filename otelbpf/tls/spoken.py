@@ -19,9 +19,13 @@ _KEY_UPDATE: Final = 4 + 1 + _ADDED
 
 
 _RECORD: Final = 5
-_WITHOUT_TYPE: Final = frozenset(_RECORD + length for length in (_ALERT, _KEY_UPDATE, 2 + 16, 2 + 24, 16 + 16, 16 + 24))
-"""Records of which not even the type is seen, as they lie in the stream: those, and in TLS 1.2 alerts and a Finished,
-with the nonce that AES-GCM adds or without."""
+_OF_1_2: Final = tuple((_RECORD + 2 + added, _RECORD + 16 + added) for added in (16, 24))
+"""An alert and a Finished of TLS 1.2 as they lie in the stream, without and with the nonce that AES-GCM adds."""
+_WITHOUT_TYPE: Final = frozenset(
+    (_RECORD + _ALERT, _RECORD + _KEY_UPDATE, *(length for both in _OF_1_2 for length in (*both, sum(both))))
+)
+"""What may be records of which not even the type is seen, and no data among them; a Finished and an alert may be told
+as one."""
 
 
 class Spoken:

@@ -68,6 +68,15 @@ static inline struct socket_entry *account(struct call *call, struct work *work,
 	if (entry->marks & MARK_OPENED && entry->verdict != VERDICT_FILTERED && entry->verdict != VERDICT_OWN)
 		tell_birth(sk, entry);
 
+	if (entry->direction == NO_DIRECTION && entry->flags & FLAG_JOINED && sk_has_upper_layer(sk)) {
+		/* The stream was to be counted from this call on, of which it cannot be said whether its buffers have the
+		 * stream's bytes or plain text: so it begins behind it.
+		 */
+		entry->direction = direction;
+		entry->base[direction] += call->length;
+		return 0;
+	}
+
 	sequence = direction == SENT ? tcp_write_sequence(sk) : tcp_raw_copied_sequence(sk);
 	moved = offset_of(entry, direction, sequence) - entry->end[direction];
 	if (direction == RECEIVED && moved != (s64)call->length)
@@ -83,10 +92,8 @@ static inline struct socket_entry *account(struct call *call, struct work *work,
 	}
 	end = entry->end[direction] + moved;
 	begin = end - call->length;
-	if ((moved != (s64)call->length || (entry->flags & FLAG_JOINED && !entry->end[direction])) && sk_has_upper_layer(sk)) {
-		/* The call's length is that of the plain text; the stream's, always another, is what went by. Where the
-		 * stream is counted from this call on, both are the same, and its buffers have the plain text.
-		 */
+	if (moved != (s64)call->length && sk_has_upper_layer(sk)) {
+		/* The call's length is that of the plain text; the stream's, always another, is what went by. */
 		if (moved <= 0)
 			return 0;
 		begin = entry->end[direction];

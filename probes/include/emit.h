@@ -62,7 +62,7 @@ static inline void emit_hole(u64 socket, struct socket_entry *entry, u32 directi
 }
 
 /* Bytes that went by no hook (tcp_splice_read(), tcp_sendpage() where it cannot be hooked): told as soon as they are
- * noticed. A record's length has 32 bits, as the sequence numbers have.
+ * noticed. A record's length has 32 bits, as the sequence numbers have; what is beyond them is a hole to user space.
  */
 static inline void advance_to(u64 socket, struct socket_entry *entry, u32 direction, u64 begin, u32 reason)
 {
@@ -74,34 +74,45 @@ static inline void advance_to(u64 socket, struct socket_entry *entry, u32 direct
 		add(&entry->muted[direction & 1], begin - end);
 		count_loss(LOSS_MUTED, begin - end);
 	} else {
+		if (begin - end > 0xffffffff)
+			begin = end + 0xffffffff;
 		emit_hole(socket, entry, direction, end, begin - end, reason);
 	}
 }
 
 /* The offset of a TCP sequence number, given one less than 2^31 bytes away. */
+static inline u64 offset_near(struct socket_entry *entry, u32 direction, u32 sequence, u64 near)
+{
+	return near + (s64)(s32)(sequence - entry->base[direction & 1] - (u32)near);
+}
+
 static inline u64 offset_of(struct socket_entry *entry, u32 direction, u32 sequence)
 {
-	u64 end = entry->end[direction & 1];
-
-	return end + (s64)(s32)(sequence - entry->base[direction & 1] - (u32)end);
+	return offset_near(entry, direction, sequence, entry->end[direction & 1]);
 }
 
 /* Takes the numbers of a socket into its entry, for emit_state(). write_seq counts our FIN once a state behind it was
  * reached (tcp_close_state() sets the state before tcp_send_fin() writes). Before the connection stands there are no
- * streams.
+ * streams. Where the kernel encrypts, gigabytes may have gone by no hook: there the socket's own counts are near.
  */
 static inline void note_numbers(u64 sk, struct socket_entry *entry, u8 state)
 {
 	u32 fin = state == TCP_FIN_WAIT1 || state == TCP_FIN_WAIT2 || state == TCP_CLOSING || state == TCP_LAST_ACK ||
 		  state == TCP_TIME_WAIT;
 
-	if (state != TCP_SYN_SENT && state != TCP_SYN_RECV) {
-		entry->sent = offset_of(entry, SENT, tcp_write_sequence(sk) - fin);
-		entry->received = offset_of(entry, RECEIVED, tcp_copied_sequence(sk));
-		entry->arrived = offset_of(entry, RECEIVED, tcp_arrived_sequence(sk));
-	}
+	u64 sent = entry->end[SENT], received = entry->end[RECEIVED];
+
 	entry->bytes_acked = read_u64(sk + OFFSET_TCP_SOCK_BYTES_ACKED);
 	entry->bytes_received = read_u64(sk + OFFSET_TCP_SOCK_BYTES_RECEIVED);
+	if (sk_has_kernel_tls(sk) && !(entry->flags & FLAG_JOINED)) {
+		sent = entry->bytes_acked;
+		received = entry->bytes_received;
+	}
+	if (state != TCP_SYN_SENT && state != TCP_SYN_RECV) {
+		entry->sent = offset_near(entry, SENT, tcp_write_sequence(sk) - fin, sent);
+		entry->received = offset_near(entry, RECEIVED, tcp_copied_sequence(sk), received);
+		entry->arrived = offset_near(entry, RECEIVED, tcp_arrived_sequence(sk), received);
+	}
 	entry->error = read_u32(sk + OFFSET_SOCK_SK_ERR);
 	entry->retransmits = read_u32(sk + OFFSET_TCP_SOCK_TOTAL_RETRANS);
 	entry->smoothed_rtt_us = read_u32(sk + OFFSET_TCP_SOCK_SRTT_US) >> 3;

@@ -81,11 +81,11 @@ static inline struct tls_call *innermost(struct tls_stack *calls, u64 stack)
 }
 
 /* Is a call of the library that has `wanted` for its direction one in which this could be its socket? Of a handshake only
- * sockets are wanted that the kernel does not encrypt yet: see on_handshake_over().
+ * sockets are wanted that the kernel does not encrypt yet, and not those of a call within it: see on_handshake_over().
  */
-static inline int concerns(u32 wanted, u64 sk, u32 direction)
+static inline int concerns(u32 wanted, u64 sk, u32 direction, u32 innermost)
 {
-	return wanted == direction || (wanted == EITHER_DIRECTION && !sk_has_kernel_tls(sk));
+	return wanted == direction || (wanted == EITHER_DIRECTION && innermost && !sk_has_kernel_tls(sk));
 }
 
 /* A socket sent or received within a call of the library? `stack` is the thread's in user space, 0 where it cannot be
@@ -102,7 +102,7 @@ static inline void note_carrier(u64 sk, u32 direction, u64 moved, u64 stack)
 #pragma clang loop unroll(disable)
 	for (int i = 0; i < TLS_DEPTH; i++) {
 		call = &calls->calls[i & (TLS_DEPTH - 1)];
-		if (i >= calls->depth || call->stack < stack || !concerns(call->direction, sk, direction))
+		if (i >= calls->depth || call->stack < stack || !concerns(call->direction, sk, direction, i + 1 == calls->depth))
 			continue;
 		call->moved += moved;
 		if (call->carrier == NO_CARRIER)

@@ -112,12 +112,14 @@ static inline void on_early_data_refused(u64 session)
 	struct tls_key key = { .session = session, .pid = bpf_get_current_pid_tgid() >> 32 };
 	struct tls_entry *entry = tls_sessions.lookup(&key);
 	struct settings *to = read_settings();
+	struct socket_key entrusted;
 	u32 shared;
 
 	/* It may ask again. */
 	if (!to || !entry || entry->refused)
 		return;
 	shared = entry->shared;
+	entrusted = entry->entrusted;
 	if (entry->plain.told)
 		tell_session(&key, entry, TLS_REFUSED);
 	begin_session(&key, FLAG_JOINED, to);
@@ -126,6 +128,7 @@ static inline void on_early_data_refused(u64 session)
 		return;
 	entry->refused = 1;
 	entry->shared = shared;
+	entry->entrusted = entrusted;
 }
 
 /* Somebody else holds it too, and will free it. */

@@ -6,7 +6,7 @@ import pytest
 
 from otelbpf.telemetry.ledger import Lost, Unseen
 from otelbpf.tracing.span import Kind, Status
-from tests.exchanges.test_session import GET, balanced
+from tests.exchanges.test_session import GET, OK, balanced
 from tests.fake_kernel import BOOT_NS, FakeKernel, attributes
 
 MS = 1_000_000
@@ -65,6 +65,36 @@ def test_a_client_whose_server_closes_ends_with_that() -> None:
         client.close(error=error)
         (span,) = kernel.spans()
         assert ended <= span.end_ns - BOOT_NS <= ended + 10 * MS
+
+
+def test_a_request_behind_its_servers_fin_lasts_until_the_reset() -> None:
+    """It was sent over a connection that the server had ended: not that end is its own."""
+    kernel = FakeKernel()
+    client = kernel.connect().send(GET % 1).receive(OK % 1)
+    client.peer_ends()
+    kernel.tick(100 * MS)
+    client.send(GET % 2)
+    kernel.tick(300 * MS)
+    client.close(error=104)
+
+    _, span = kernel.spans()
+    assert 300 * MS <= span.end_ns - span.start_ns <= 310 * MS
+    balanced(kernel)
+
+
+def test_a_server_is_done_when_it_closes_not_when_its_client_has_heard() -> None:
+    """Its FIN may go unacknowledged for a minute."""
+    kernel = FakeKernel()
+    server = kernel.accept().receive(GET % 1)
+    kernel.tick(100 * MS)
+    server.peer_ends()
+    server.end_sending()
+    kernel.tick(60_000 * MS)
+    server.close(error=110)
+
+    (span,) = kernel.spans()
+    assert 100 * MS <= span.end_ns - span.start_ns <= 110 * MS
+    balanced(kernel)
 
 
 def test_a_response_cut_off_is_an_error_with_its_status() -> None:

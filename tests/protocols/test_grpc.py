@@ -140,6 +140,7 @@ def test_what_is_no_grpc_web_is_not_read() -> None:
     assert (twice.count, twice.trailers()) == (-1, {})
     behind = read(WEB, trailers(), part(b"a"))
     assert (behind.count, behind.trailers()) == (-1, {})
+    assert read("application/grpc", trailers()).trailers() == {}
     assert read(WEB, b"<html>").count == -1
     for text in (b"====", b"AAAA====", b"A!AA", b"AA==" * 3, b"\xff\xff\xff\xff"):
         assert read(WEB_TEXT, text).trailers() == {}

@@ -20,6 +20,7 @@ V12, V13 = ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3
 REQUEST = b"GET /a HTTP/1.1\r\nHost: site.example\r\n\r\n"
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 HEADER = b"\x17\x03\x03"
+MS = 1_000_000
 
 
 def balanced(kernel: FakeKernel) -> None:
@@ -114,6 +115,49 @@ def test_early_data_that_the_server_refuses() -> None:
     assert attributes(span)["url.full"] == "https://site.example/a"
     assert attributes(span)["http.response.status_code"] == 200
     assert kernel.ledger.spans_lost[Lost.EARLY_DATA_REFUSED] == 1
+    balanced(kernel)
+
+
+@pytest.mark.parametrize("socket_first", [True, False])
+def test_an_unanswered_request_lasts_until_its_side_gives_up(socket_first: bool) -> None:
+    """Whether the session or the socket goes first."""
+    kernel = FakeKernel()
+    socket = kernel.connect(pid=100)
+    ours, _ = handshake_over(socket, None)
+    session = FakeSession(kernel, pid=100)
+    socket.send(ours.encrypt(REQUEST))
+    session.bind(socket).write(REQUEST)
+    kernel.tick(300 * MS)
+    if not socket_first:
+        session.shut().free()
+    socket.close()
+    if socket_first:
+        session.free()
+    kernel.wait()
+
+    (span,) = kernel.spans()
+    assert attributes(span)["error.type"] == "connection_closed"
+    assert 300 * MS <= span.end_ns - span.start_ns <= 310 * MS
+    balanced(kernel)
+
+
+def test_an_answer_that_the_library_still_holds_when_its_socket_ends() -> None:
+    """Read in two calls after that: it is whole."""
+    kernel = FakeKernel()
+    socket = kernel.connect(pid=100)
+    ours, theirs = handshake_over(socket, None)
+    session = FakeSession(kernel, pid=100)
+    socket.send(ours.encrypt(REQUEST))
+    session.bind(socket).write(REQUEST)
+    answer = b"HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\n" + bytes(20)
+    socket.receive(theirs.encrypt(answer))
+    socket.close()
+    session.read(answer[:45]).read(answer[45:]).free()
+    kernel.wait()
+
+    (span,) = kernel.spans()
+    assert attributes(span)["http.response.body.size"] == 20
+    assert not {"error.type", "otelbpf.response.incomplete"} & set(attributes(span))
     balanced(kernel)
 
 
