@@ -70,7 +70,9 @@ def test_files_that_nobody_reads(
     # Every byte of every file, and nothing else.
     files = [request for request in plan if "/f/" in request.url and request.method == "GET"]
     answers = [asked.answers[request.id] for request in files]
-    assert sheet.bytes["not seen: kernel_tls"] + sheet.bytes["not seen: muted"] > sheet.plain["not seen: sendfile"]
+    # Tracepoints see the calls: once the plain text is found, the socket is muted.
+    least = sheet.plain["not seen: sendfile"] if tier == "kprobe" else 0
+    assert sheet.bytes["not seen: kernel_tls"] > least
     assert not {"not seen: hole", "not seen: syscall"} & sheet.bytes.keys()
     assert sheet.plain["not seen: sendfile"] == sum(answer.body for answer in answers if answer.status == 200)
 

@@ -198,16 +198,14 @@ class Pipeline:
         """The kernel's last word: the socket is closed, or still open when the source ends (its open exchanges are then
         lost by name)."""
         self._deliver(connection, connection.finish(event.sent, event.received, event.time_ns))
-        session = connection.attachment
+        session, error = connection.attachment, errno.errorcode.get(event.error, "")
         if isinstance(session, Dialogue):
             if event.new_state is _CLOSE:
-                self._done(connection, session.close(errno.errorcode.get(event.error, "") if event.error else ""))
+                self._done(connection, session.close(error))
             else:
                 self._abandon(connection, session)
         if connection.tls is not None:
-            self._tls.socket_over(
-                connection, errno.errorcode.get(event.error, "") if event.error else "", event.time_ns
-            )
+            self._tls.socket_over(connection, error, event.time_ns)
         self._forget(connection)
 
     def _abandon(self, connection: Connection, session: Dialogue) -> None:

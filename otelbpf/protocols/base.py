@@ -67,6 +67,8 @@ class Message(Value):
         "incomplete",
         "upgrade",
         "unknown",
+        "trailers",
+        "parts",
     )
 
     def __init__(
@@ -84,6 +86,8 @@ class Message(Value):
         incomplete: Incomplete = Incomplete.NONE,
         upgrade: bool = False,
         unknown: frozenset[str] = _NOTHING,
+        trailers: dict[str, str] = _NO_FIELDS,
+        parts: int = -1,
     ) -> None:
         self.side = side
         self.begin = begin
@@ -108,56 +112,16 @@ class Message(Value):
         self.unknown = unknown
         """HTTP/2: names of fields whose values cannot be known, because they stand in a part of the compression state
         that was not seen. The empty name stands for a field of which the name is not known either."""
-
-
-class WebMessage(Message):
-    """A message of gRPC-Web in HTTP/1, which has its trailers within its body."""
-
-    __match_args__: ClassVar[tuple[str, ...]] = (*Message.__match_args__, "trailers", "parts")
-
-    def __init__(
-        self,
-        side: Side,
-        begin: int,
-        head_end: int,
-        method: str = "",
-        target: str = "",
-        status: int = 0,
-        version: str = "",
-        headers: dict[str, str] = _NO_FIELDS,
-        end: int = -1,
-        body_size: int = -1,
-        incomplete: Incomplete = Incomplete.NONE,
-        upgrade: bool = False,
-        unknown: frozenset[str] = _NOTHING,
-        trailers: dict[str, str] = _NO_FIELDS,
-        parts: int = -1,
-    ) -> None:
-        super().__init__(
-            side,
-            begin,
-            head_end,
-            method,
-            target,
-            status,
-            version,
-            headers,
-            end,
-            body_size,
-            incomplete,
-            upgrade,
-            unknown,
-        )
         self.trailers = trailers
-        """As `headers`."""
+        """Fields behind the content, as `headers`: HTTP/2's, and those of gRPC-Web, which stand within it."""
         self.parts = parts
-        """Length-prefixed messages within the body; -1 where not every prefix was seen."""
+        """gRPC: length-prefixed messages within the content; -1 where not every prefix was seen, or it is no gRPC."""
 
 
 class StreamMessage(Message):
     """A message of HTTP/2, where many are under way at once and each has its stream (RFC 9113 section 5)."""
 
-    __match_args__: ClassVar[tuple[str, ...]] = (*Message.__match_args__, "stream", "trailers", "reset", "parts")
+    __match_args__: ClassVar[tuple[str, ...]] = (*Message.__match_args__, "stream", "reset")
 
     def __init__(
         self,
@@ -193,15 +157,13 @@ class StreamMessage(Message):
             incomplete,
             upgrade,
             unknown,
+            trailers,
+            parts,
         )
         self.stream = stream
         """The stream's identifier: a response answers the request of the same one."""
-        self.trailers = trailers
-        """Fields behind the content, as `headers`."""
         self.reset = reset
         """Error code of the RST_STREAM that ended it (RFC 9113 section 7); -1 where none did."""
-        self.parts = parts
-        """gRPC: length-prefixed messages within the content; -1 where not every prefix was seen, or it is no gRPC."""
 
 
 class Gap(Value):

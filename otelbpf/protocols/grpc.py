@@ -11,6 +11,7 @@ import binascii
 import re
 from typing import Final
 
+from otelbpf.protocols.base import Message
 from otelbpf.protocols.text import text
 
 GRPC: Final = "application/grpc"
@@ -86,6 +87,12 @@ class Parts:
             self._left -= count
         if count:
             self._kept = None
+
+    def tell(self, message: Message) -> None:
+        """The message has ended whose content this is, or will be told no more of."""
+        message.parts = self.count
+        if not message.trailers:
+            message.trailers = self.trailers()
 
     def trailers(self) -> dict[str, str]:
         """The fields of gRPC-Web's trailers, by their names in lower case; none where they did not come whole."""

@@ -16,14 +16,14 @@ from __future__ import annotations
 
 from typing import Final
 
-from otelbpf.protocols.base import Incomplete, Message, ProtocolError, Side, WebMessage
+from otelbpf.protocols.base import Incomplete, Message, ProtocolError, Side
 from otelbpf.protocols.detect import Verdict, looks_like_request
+from otelbpf.protocols.grpc import WEB, parts_of
 from otelbpf.protocols.http1_body import Chunked, Sized, UntilClose, switches, without_body
 from otelbpf.protocols.http1_drift import Drift
 from otelbpf.protocols.http1_half import Half, pass_empty_lines
 from otelbpf.protocols.http1_head import CHUNKED, UNFRAMED, Heads, whole_lines
 from otelbpf.protocols.http1_judge import BLANK_LINE
-from otelbpf.protocols.http1_web import content_of, message_of, take_content
 
 MAX_WAITING: Final = 10_000
 """Requests that may be without an answer; real clients that pipeline at all send a few dozen."""
@@ -117,7 +117,7 @@ class Flow:
             return at
         method = self._asked(status, out)
         end = half.position + at
-        message = message_of(_SERVER, end - size, end, method, "", status, version, headers)
+        message = Message(_SERVER, end - size, end, method, "", status, version, headers)
         if switches(message):
             out.append(message)
             self._switch(message, end, out)
@@ -130,9 +130,13 @@ class Flow:
     def _frame(self, half: Half, message: Message, length: int, data: bytes, at: int, out: list[Message]) -> int:
         """The head ends at `data[at]`: announce, and take the body if it is there whole."""
         content = None
-        if isinstance(message, WebMessage):
+        content_type = message.headers.get("content-type")
+        if content_type is not None and content_type.startswith(WEB):
             half.reads = True
-            content = content_of(message, length)
+            if length:
+                content = parts_of(content_type)
+            else:
+                message.parts = 0
         if 0 <= length <= len(data) - at and content is None:
             message.end = message.head_end + length
             message.body_size = length
@@ -167,7 +171,7 @@ class Flow:
         message = half.message
         if message is None:
             self._ask(method)
-            return message_of(_CLIENT, begin, end, method, target, 0, version, headers)
+            return Message(_CLIENT, begin, end, method, target, 0, version, headers)
         message.head_end = end  # announced early
         message.headers = headers
         return message
@@ -265,8 +269,9 @@ class Flow:
         if message is not None:
             message.end = end
             message.body_size = body_size
-            if isinstance(message, WebMessage):
-                take_content(message, half.body)
+            body = half.body
+            if body is not None and body.content is not None:
+                body.content.tell(message)
             if half.announced is not out:
                 out.append(message)
         half.forget()

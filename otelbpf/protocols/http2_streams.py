@@ -108,11 +108,8 @@ class Streams:
         message.end = end
         if opened.losses == half.losses and opened.body_size >= 0:
             message.body_size = opened.body_size
-            parts = opened.parts
-            if parts is not None:
-                message.parts = parts.count
-                if not message.trailers:
-                    message.trailers = parts.trailers()
+            if opened.parts is not None:
+                opened.parts.tell(message)
         elif message.incomplete is _NONE:
             message.incomplete = _UNKNOWN_SIZE
         del half.open[stream]

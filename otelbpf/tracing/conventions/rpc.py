@@ -17,7 +17,7 @@ from typing import Final
 
 from otelbpf.connections.address import Endpoints
 from otelbpf.exchanges.exchange import Exchange
-from otelbpf.protocols.base import Message, StreamMessage, WebMessage
+from otelbpf.protocols.base import Message, StreamMessage
 from otelbpf.tracing.conventions.http import (
     NO_HEADERS,
     SHAPING_HEADERS,
@@ -204,7 +204,7 @@ class Calls:
         if self._named is not NO_HEADERS:
             found += named("rpc.request.metadata", self._named.request, request.headers, redactor)
             if response is not None:
-                fields = {**response.headers, **_trailers(response)}
+                fields = {**response.headers, **response.trailers}
                 found += named("rpc.response.metadata", self._named.response, fields, redactor)
         return tuple(found), self._share(exchange)
 
@@ -244,7 +244,7 @@ _OF_RESPONSE: Final = ("otelbpf.rpc.response.messages", "http.response.body.size
 
 def _measure(found: Attributes, message: Message, names: tuple[str, str]) -> None:
     """How many messages, and how many bytes."""
-    if isinstance(message, StreamMessage | WebMessage) and message.parts >= 0:
+    if message.parts >= 0:
         found.append((names[0], message.parts))
     if message.body_size >= 0:
         found.append((names[1], message.body_size))
@@ -265,12 +265,12 @@ _remembered_method = lru_cache(4096)(_method)
 def _status_code(exchange: Exchange, kind: Kind) -> str:
     response = exchange.response
     if response is not None:
-        number = _trailers(response).get("grpc-status") or response.headers.get("grpc-status")
+        number = response.trailers.get("grpc-status") or response.headers.get("grpc-status")
         if number is not None:
             return _BY_NUMBER.get(number, UNKNOWN)
     if exchange.error:
         code = _OF_RESET.get(exchange.error, "")
-        may_be_late = code == CANCELLED or isinstance(exchange.request, WebMessage)
+        may_be_late = code == CANCELLED or not isinstance(exchange.request, StreamMessage)
         return DEADLINE_EXCEEDED if may_be_late and _deadline_passed(exchange) else code
     if response is None or kind is _SERVER or response.status in (0, 200):
         return ""
@@ -287,7 +287,3 @@ def _deadline_passed(exchange: Exchange) -> bool:
     ended = max(exchange.request_last_ns, exchange.response_last_ns)
     slack = min(_SLACK_NS, allowed // 4)
     return ended - exchange.request_first_ns >= allowed * (1 - _ROUNDED_UP) - slack
-
-
-def _trailers(message: Message) -> dict[str, str]:
-    return message.trailers if isinstance(message, StreamMessage | WebMessage) else {}

@@ -9,7 +9,7 @@ from opentelemetry.semconv.attributes import error_attributes, network_attribute
 from otelbpf.connections.address import parse_endpoints
 from otelbpf.events.encode import encode_endpoints
 from otelbpf.exchanges.exchange import Exchange
-from otelbpf.protocols.base import Message, Side, StreamMessage, WebMessage
+from otelbpf.protocols.base import Message, Side, StreamMessage
 from otelbpf.tracing.conventions import http, rpc
 from otelbpf.tracing.redact import Redactor
 from otelbpf.tracing.span import Kind, Status
@@ -182,7 +182,7 @@ def test_a_reset_is_the_status_that_grpc_makes_of_it(reset: str, code: str) -> N
 def test_a_deadline_of_grpc_web_closes_the_connection(took_ns: int, code: str | None) -> None:
     """HTTP/1 has no other way to end a call."""
     headers = {"host": "shop", "content-type": "application/grpc-web", "grpc-timeout": "100m"}
-    request = WebMessage(Side.CLIENT, 0, 10, "POST", PATH, 0, "1.1", headers)
+    request = Message(Side.CLIENT, 0, 10, "POST", PATH, 0, "1.1", headers)
     exchange = Exchange(request, 7, 1000, 2000, None, 3000, 1000 + took_ns, error="connection_closed")
     found, attributes = described(exchange)
     assert (attributes.get("rpc.response.status_code"), found.error_type) == (code, code or "connection_closed")
@@ -212,7 +212,7 @@ def test_grpc_web_over_http_1_has_a_status_only_where_it_can_be_seen() -> None:
     headers."""
     headers = {"host": "shop", "content-type": "application/grpc-web+proto"}
     request = Message(Side.CLIENT, 0, 10, "POST", PATH, version="1.1", headers=headers, end=10, body_size=12)
-    response = WebMessage(Side.SERVER, 0, 10, "POST", "", 200, "1.1", {})
+    response = Message(Side.SERVER, 0, 10, "POST", "", 200, "1.1", {})
     response.end, response.body_size = 12, 30
     exchange = Exchange(request, 7, 1000, 2000, response, 3000, 4000)
 
