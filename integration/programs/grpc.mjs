@@ -1,15 +1,14 @@
 // The workload's gRPC programs on @grpc/grpc-js, as grpc_workload.py describes them; its server serves the methods of a
 // plan. MODULES names the folder of the package, CERTIFICATE and KEY the files for TLS. Usage: grpc.mjs server PORT PLAN | grpc.mjs client PLAN LOG N TARGET
 import { createRequire } from "node:module";
-import { readFileSync, renameSync, writeFileSync } from "node:fs";
+import { readFileSync } from "node:fs";
+import { carryOut, later, read } from "./plan.mjs";
 
 const grpc = createRequire(`${process.env.MODULES}/`)("@grpc/grpc-js");
 const { CERTIFICATE, KEY } = process.env;
 const same = (message) => message;
-const read = (file) => readFileSync(file, "utf8").trim().split("\n").map((line) => JSON.parse(line));
 const names = Object.fromEntries(Object.entries(grpc.status).map(([name, code]) => [code, name]));
 const kindOf = (method) => method.slice(method.lastIndexOf("/") + 1);
-const later = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));
 
 function wishes(call) {
   const asked = new URLSearchParams(String(call.metadata.get("x-ask")[0] ?? ""));
@@ -97,19 +96,8 @@ function call(client, { id, method, requests, size, ask, timeout_ms: timeout, ca
 async function ask(plan, log, atOnce, target) {
   const { createSsl, createInsecure } = grpc.credentials;
   const client = new grpc.Client(target, CERTIFICATE ? createSsl(readFileSync(CERTIFICATE)) : createInsecure());
-  const calls = read(plan).values();
-  const lines = [];
-  const worker = async () => {
-    for (const one of calls) lines.push(await call(client, one));
-  };
-  await Promise.all(Array.from({ length: Number(atOnce) }, worker));
+  await carryOut(plan, log, atOnce, (one) => call(client, one));
   client.close();
-  // 64-bit times are written as JSON numbers, which JSON.stringify would refuse.
-  const text = (line) => JSON.stringify(line, (_, value) => (typeof value === "bigint" ? `<${value}>` : value));
-  writeFileSync(`${log}.part`, lines.map((line) => text(line).replace(/"<(\d+)>"/g, "$1") + "\n").join(""));
-  renameSync(`${log}.part`, log);
-  process.stdin.resume(); // stays until its input ends
-  process.stdin.on("end", () => process.exit(0));
 }
 
 const [role, ...rest] = process.argv.slice(2);

@@ -3,7 +3,7 @@
 // Usage: web.mjs server PORT PLAN | web.mjs client PLAN LOG N TARGET
 import http from "node:http";
 import { createRequire } from "node:module";
-import { readFileSync, renameSync, writeFileSync } from "node:fs";
+import { carryOut, later, read } from "./plan.mjs";
 
 const require = createRequire(`${process.env.MODULES}/`);
 const { create, toBinary } = require("@bufbuild/protobuf");
@@ -12,9 +12,7 @@ const { FileDescriptorProtoSchema } = require("@bufbuild/protobuf/wkt");
 const { createClient, Code, ConnectError } = require("@connectrpc/connect");
 const { connectNodeAdapter, createGrpcWebTransport } = require("@connectrpc/connect-node");
 
-const read = (file) => readFileSync(file, "utf8").trim().split("\n").map((line) => JSON.parse(line));
 const text = (size) => ({ data: Buffer.alloc(size && size - (size < 130 ? 2 : size < 16387 ? 3 : 4), "x") });
-const later = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));
 const statusName = (code) => Code[code].replace(/(?<=[a-z])([A-Z])/g, "_$1").toUpperCase().replace("CANCELED", "CANCELLED");
 
 /** The service of a method's path, which has that one method. */
@@ -86,18 +84,7 @@ async function call(transport, { id, method, size, ask, timeout_ms: timeoutMs, c
 
 async function ask(plan, log, atOnce, target) {
   const transport = createGrpcWebTransport({ baseUrl: `http://${target}`, httpVersion: "1.1", acceptCompression: [] });
-  const calls = read(plan).values();
-  const lines = [];
-  const worker = async () => {
-    for (const one of calls) lines.push(await call(transport, one));
-  };
-  await Promise.all(Array.from({ length: Number(atOnce) }, worker));
-  // 64-bit times are written as JSON numbers, which JSON.stringify would refuse.
-  const written = (line) => JSON.stringify(line, (_, value) => (typeof value === "bigint" ? `<${value}>` : value));
-  writeFileSync(`${log}.part`, lines.map((line) => written(line).replace(/"<(\d+)>"/g, "$1") + "\n").join(""));
-  renameSync(`${log}.part`, log);
-  process.stdin.resume(); // stays until its input ends
-  process.stdin.on("end", () => process.exit(0));
+  await carryOut(plan, log, atOnce, (one) => call(transport, one));
 }
 
 const [role, ...rest] = process.argv.slice(2);
